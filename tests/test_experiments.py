@@ -1,0 +1,219 @@
+"What a batch promises when the night does not go well: real kernels, real kills, real clusters, notebooks that take no time."
+import json, os, random, shutil, signal, subprocess, sys, time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+import partvision
+from partvision.core import PartvisionError
+from partvision.experiments import identify, load_runs, plan, run_batch, tiny_workspace
+
+# A run notes that it has begun and that it has ended, so that one can count what was really computed.
+SLOW = ["# How long does a nap take?\n\n> Sleeps.",
+        "seconds = .3 # length of the nap\nseed = 0    # another seed, another run",
+        "import os, time\nfrom partvision.experiments import record",
+        "open('began', 'a').write(f'{seed} {os.getpid()}\\n')\ntime.sleep(seconds)\nopen('ended', 'a').write(f'{seed} {os.getpid()}\\n')",
+        "record('Slept.', seed=seed)"]
+
+
+@pytest.fixture
+def root(tmp_path): return tiny_workspace(tmp_path/'a workspace {1} $HOME', 'nap', SLOW)
+
+
+def nap(n, **params): return dict(name='nap', runs=[dict(notebook='nap', params=params, grid=dict(seed=list(range(n))))])
+
+
+def counts(root, what='ended'):
+    "How often each seed has begun or ended."
+    return Counter(int(line.split()[0]) for line in (root/what).read_text().splitlines()) if (root/what).exists() else Counter()
+
+
+def states(root): return Counter(load_runs(root).state)
+
+
+def start(root, batch, jobs=2):
+    "The batch in a process of its own, as the command line would run it."
+    code = 'import json, sys; from partvision.experiments import run_batch; s = run_batch(json.loads(sys.argv[1]), jobs=int(sys.argv[2]), root=sys.argv[3]); print(json.dumps(s))'
+    return subprocess.Popen([sys.executable, '-c', code, json.dumps(batch), str(jobs), str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition, seconds=30):
+    "Wait until `condition()` holds."
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, 'waited too long'
+        time.sleep(.05)
+    return found
+
+
+def alive(processes): return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def leftovers(root): return [p.name for p in (root/'reports'/'runs').glob('.*') if p.name != '.locks']
+
+
+# --- the plan
+
+@pytest.mark.parametrize('text, message', [
+    ('runs:\n- notebook: nap\n  params: {sed: 1}', "night.yml, line 3: nap: no parameter 'sed'; did you mean 'seed'?"),
+    ('runs:\n- notebook: nap\n  params: {seed: 1.5}', 'night.yml, line 3: nap: seed must be a whole number, not 1.5'),
+    ('runs:\n- notebook: nap\n  params:\n    seed: yes', 'night.yml, line 4: nap: seed must be a whole number, not True'),
+    ('runs:\n- notebook: nab', "night.yml, line 2: there is no experiment 'nab'; did you mean 'nap'?"),
+    ('data: {secnds: 1}\nruns:\n- notebook: nap', "night.yml, line 1: no notebook of this batch has a parameter 'secnds'; did you mean 'seconds'?"),
+    ('runs:\n- notebook: nap\n  grid:\n    seed: []', 'night.yml, line 4: the grid of seed is empty'),
+    ('runs:\n- notebook: nap\n  grid: {seed: 3}', 'night.yml, line 3: the grid of seed must be a list'),
+    ('runs:\n- notebook: nap\n  grid: {seed: [%s], seconds: [%s]}' % (('1, '*999 + '1',)*2), 'the grid has 1,000,000 combinations; at most 10,000'),
+    ('runs:\n\t- notebook: nap', 'night.yml, line 2: found character'),
+    ('name: x\nruns: []', 'night.yml: a batch needs `runs`'),
+    ('', 'night.yml: a batch must be a mapping'),
+    ('name: x\nrun:\n- notebook: nap', "night.yml, line 2: a batch has an unknown key 'run'; did you mean 'runs'?")])
+def test_a_faulty_batch_is_refused_before_anything_runs(root, text, message):
+    (root/'night.yml').write_text(text)
+    with pytest.raises(PartvisionError) as e: run_batch(root/'night.yml', root=root)
+    assert message in str(e.value) and '\n' not in str(e.value)
+    assert not (root/'reports').exists()
+
+
+def test_a_notebook_without_parameters_cell_is_refused(root):
+    path = root/'nbs'/'experiments'/'nap.ipynb'
+    path.write_text(path.read_text().replace('"parameters"', '"other"'))
+    with pytest.raises(PartvisionError, match='no cell tagged `parameters`'): run_batch(nap(1), root=root)
+
+
+def test_an_edit_elsewhere_recomputes_nothing(root):
+    shutil.copytree(Path(partvision.__file__).parent, root/'partvision', ignore=shutil.ignore_patterns('__pycache__', '*.npz'))
+    ids = lambda: [r['id'] for r in identify(plan(nap(2), root), root)]
+    before, package = ids(), root/'partvision'
+    def edit(name, text):
+        path = package/name
+        path.write_text(path.read_text() + text)
+    edit('metrics.py', '\nunused = 1\n')
+    edit('core.py', '\n# a remark\n')
+    assert ids() == before
+    edit('core.py', '\nused = 1\n')
+    assert not set(ids()) & set(before)
+
+
+def test_an_edited_notebook_or_other_parameters_are_other_runs(root):
+    ids = lambda **params: [r['id'] for r in identify(plan(nap(2, **params), root), root)]
+    before = ids()
+    assert ids(seconds=.3) == before and not set(ids(seconds=.4)) & set(before)
+    path = root/'nbs'/'experiments'/'nap.ipynb'
+    path.write_text(path.read_text().replace("Sleeps.", "Sleeps well."))
+    assert ids() == before
+    path.write_text(path.read_text().replace("'Slept.'", "'Slept well.'"))
+    assert not set(ids()) & set(before)
+
+
+# --- the night
+
+def test_one_failure_does_not_stop_the_rest(root):
+    tiny_workspace(root, 'bad', ['# Bad', "how = 'sentence'", 'import os\nfrom partvision.core import PartvisionError\nprint("so far")',
+                                 "if how == 'sentence': raise PartvisionError('the camera is unplugged; plug it in')\nif how == 'bug': 1/0\nif how == 'killed': os.kill(os.getpid(), 9)"])
+    batch = dict(name='mixed', runs=[dict(notebook='bad', grid=dict(how=['sentence', 'bug', 'killed', 'fine'])), dict(notebook='nap')])
+    summary = run_batch(batch, jobs=2, root=root)
+    assert (summary['finished'], summary['failed'], summary['reused']) == (2, 3, 0)
+    errors = [r['error'] for r in summary['runs']]
+    assert errors[0] == 'the camera is unplugged; plug it in'
+    assert errors[1] == 'ZeroDivisionError: division by zero (cell 4)'
+    assert 'the kernel died' in errors[2] and errors[3:] == [None, None]
+    for run in summary['runs'][:3]:
+        folder = root/'reports'/'runs'/run['id']
+        assert json.loads((folder/'run.json').read_text())['state'] == 'failed'
+        assert 'so far' in (folder/'notebook.ipynb').read_text() and (folder/'metrics.json').exists()
+    assert 'Traceback' not in (root/'reports'/'runs'/summary['runs'][0]['id']/'notebook.ipynb').read_text()
+    again = run_batch(batch, jobs=2, root=root)
+    assert (again['finished'], again['failed'], again['reused']) == (0, 3, 2) # failed ones are tried again
+    assert counts(root) == {0: 1} and not leftovers(root)
+
+
+def finished(root):
+    "When each seed that is finished was started."
+    table = load_runs(root)
+    return dict(zip(table['params.seed'], table.started)) if len(table) else {}
+
+
+def test_killed_at_any_moment_it_goes_on_from_there(root):
+    batch, n, chance = nap(8), 8, random.Random(0)
+    for round in range(4):
+        had = finished(root)
+        process = start(root, batch)
+        if round: until(lambda: len(finished(root)) > len(had)) # the first is killed wherever its start-up has come to
+        time.sleep(chance.uniform(0, 1.5))
+        kernels = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+        until(lambda: not alive(kernels), 5)
+    had = finished(root)
+    summary = json.loads(start(root, batch).communicate(timeout=60)[0])
+    assert (summary['finished'], summary['reused']) == (n - len(had), len(had)) and had
+    assert dict(states(root)) == {'finished': n} and not leftovers(root)
+    now = finished(root)
+    assert sorted(now) == list(range(n)) and all(now[seed] == started for seed, started in had.items()) # none lost, none repeated
+
+
+def test_a_run_that_was_complete_when_killed_is_kept(root):
+    run_batch(nap(1), root=root)
+    runs = root/'reports'/'runs'
+    final, = runs.glob('[!.]*')
+    final.rename(runs/f'.{final.name}')                         # killed just before the renaming
+    (runs/('.' + '0'*16)).mkdir()                               # killed in a run that nobody asks for any more
+    assert run_batch(nap(1), root=root)['reused'] == 1
+    assert counts(root) == {0: 1} and not leftovers(root)
+
+
+def test_interrupting_stops_the_kernels_and_marks_nothing_as_failed(root):
+    process = start(root, nap(2, seconds=30.))
+    until(lambda: len(counts(root, 'began')) == 2)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode != 0 and not alive(kernels) and not len(load_runs(root))
+
+
+def test_two_batches_at_once_share_the_work(root):
+    both = [start(root, nap(6)), start(root, nap(6))]
+    summaries = [json.loads(p.communicate(timeout=60)[0]) for p in both]
+    assert counts(root) == dict.fromkeys(range(6), 1)
+    assert all(s['finished'] + s['reused'] == 6 for s in summaries) and sum(s['finished'] for s in summaries) == 6
+    assert dict(states(root)) == {'finished': 6} and not leftovers(root)
+
+
+def test_kernels_share_the_cores(root):
+    tiny_workspace(root, 'env', ['# Env', 'n = 0', 'import os\nfrom partvision.experiments import record\nrecord(threads=os.environ["OMP_NUM_THREADS"], folder=os.getcwd())'])
+    run_batch(dict(runs=[dict(notebook='env', grid=dict(n=[0, 1]))]), jobs=2, root=root)
+    table = load_runs(root)
+    assert set(table['metrics.threads']) == {str(max(1, len(os.sched_getaffinity(0))//2))} and set(table['metrics.folder']) == {str(root)}
+
+
+def test_on_a_cluster_with_a_worker_that_dies(root):
+    distributed = pytest.importorskip('distributed', reason='extra `cluster` is not installed')
+    import dask
+    with dask.config.set({'distributed.comm.timeouts.connect': '10s'}), \
+         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        victim = next(iter(cluster.workers.values())).pid
+        def kill():
+            until(lambda: counts(root, 'began'))
+            os.kill(victim, signal.SIGKILL)
+        import threading
+        killer = threading.Thread(target=kill)
+        killer.start()
+        summary = run_batch(nap(5, seconds=.5), root=root, scheduler=cluster.scheduler_address)
+        killer.join()
+    assert (summary['finished'], summary['failed']) == (5, 0)
+    assert dict(states(root)) == {'finished': 5} and not leftovers(root)
+
+
+def test_without_a_scheduler_it_says_so(root):
+    pytest.importorskip('distributed', reason='extra `cluster` is not installed')
+    with pytest.raises(PartvisionError, match='no Dask scheduler answers'): run_batch(nap(1), root=root, scheduler='tcp://127.0.0.1:1')
+
+
+def test_the_table_takes_parameters_of_several_kinds(root):
+    tiny_workspace(root, 'any', ['# Any', 'what = None', 'from partvision.experiments import record\nrecord(kind=type(what).__name__)'])
+    run_batch(dict(runs=[dict(notebook='any', grid=dict(what=[1, 'a', [1, 2], None]))]), jobs=2, root=root)
+    import pandas as pd
+    stored = pd.read_parquet(root/'reports'/'runs.parquet')
+    assert sorted(stored['metrics.kind']) == ['NoneType', 'int', 'list', 'str'] and len(stored) == 4
