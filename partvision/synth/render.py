@@ -15,10 +15,10 @@ from .meshes import Mesh, join, lathe, part_mesh
 jit = njit(cache=True, error_model='numpy', nogil=True) # no fastmath: the same bytes matter more than a few per cent
 
 # %% ../../nbs/16a_synth.render.ipynb #cell-005
-def _tile_noise(rng, size, cells, cells_y=None):
-    "Seamless noise in [0, 1] with `cells` bumps across."
+def _tile_noise(rng, size, cells, cells_y):
+    "Seamless noise in [0, 1] with about `cells` bumps across and `cells_y` down, both rounded to a power of two."
     from scipy.ndimage import zoom
-    grid = rng.random((cells_y or cells, cells))
+    grid = rng.random([int(2**np.round(np.log2(c))) for c in (cells_y, cells)])
     wrapped = np.pad(grid, 3, mode='wrap')
     ky, kx = size//grid.shape[0], size//grid.shape[1]
     big = zoom(wrapped, (ky, kx), order=3, mode='nearest', grid_mode=True)
@@ -634,10 +634,11 @@ class Thing:
         mesh:Mesh,      # in its own frame, mm
         turn=np.eye(3), # (3, 3) rotation
         move=(0, 0, 0), # mm
-        materials=None  # material row per slot; slots beyond the end take the first
+        materials=(),   # material row per slot; slots beyond the end take the first
+        texture=None    # (n, 3) points at which the surface texture is taken; None = the vertices
     ):
-        self.mesh, self.turn, self.move = mesh, np.float32(turn), np.float32(move)
-        self.materials = materials
+        self.mesh, self.turn, self.move, self.materials = mesh, np.float32(turn), np.float32(move), materials
+        self.texture = mesh.vertices if texture is None else np.float32(texture)
 
     def placed(self):
         "Vertices and normals in the world."
@@ -686,7 +687,7 @@ def _gathered(things):
     sizes = [np.linalg.norm(np.ptp(t.mesh.vertices, axis=0))/2 for t in things]
     faces = np.concatenate([t.mesh.faces + s for t, s in zip(things, starts)])
     flat = lambda a: np.ascontiguousarray(np.concatenate(a), dtype=np.float32)
-    return dict(v=flat(v), n=flat(n), o=flat([t.mesh.vertices for t in things]), faces=np.int32(faces), mats=np.int16(np.concatenate(mats)),
+    return dict(v=flat(v), n=flat(n), o=flat([t.texture for t in things]), faces=np.int32(faces), mats=np.int16(np.concatenate(mats)),
         table=np.float32([m for m, _ in rows]), turns=np.float32([t.turn for t in things]), owner=np.int16([i for _, i in rows]), size=np.float32(sizes))
 
 def _drop_hidden(s, v, eye):
