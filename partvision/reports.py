@@ -29,9 +29,13 @@ def _load_notebook(path):
     if problem or isinstance(nb.get('cells'), list): return nb, problem
     return {}, f'{path.name} is damaged'
 
-def _text(source): return ''.join(source) if isinstance(source, list) else str(source or '')
+def _text(source):
+    "Text that a notebook may keep as a list of lines."
+    return ''.join(source) if isinstance(source, list) else str(source or '')
 
-def _tags(cell): return (cell.get('metadata') or {}).get('tags') or []
+def _tags(cell):
+    "The tags of a cell."
+    return (cell.get('metadata') or {}).get('tags') or []
 
 # %% ../nbs/82_reports.ipynb #cell-010
 def _defaults(nb):
@@ -82,7 +86,9 @@ def term(metric):
     "The anchor on the page `How to read this` that explains a metric, or an empty text."
     return next((anchor for name, anchor in TERMS.items() if re.match(rf'{name}(?![a-z0-9])', metric)), '')
 
-def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value):
+    "Whether a value can be compared and drawn."
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 def show(
     value,        # number, text, None …
@@ -142,9 +148,13 @@ def read_run(
         started=info.get('started'), seconds=info.get('seconds'), provenance=_provenance(info, folder))
 
 # %% ../nbs/82_reports.ipynb #cell-022
-def _less_is_better(metric): return bool(re.search(r'(^|_)(ece|cer|loss|error_rate|wrong|missed|seconds|ms|mb)($|_)', metric or ''))
+def _less_is_better(metric):
+    "Whether a metric is an error, a loss, a time or a size."
+    return bool(re.search(r'(^|_)(ece|cer|loss|error_rate|wrong|missed|seconds|ms|mb)($|_)', metric or ''))
 
-def best_word(metric): return 'lowest' if _less_is_better(metric) else 'highest'
+def best_word(metric):
+    "What the best value of a metric is among others."
+    return 'lowest' if _less_is_better(metric) else 'highest'
 
 def _sets(runs):
     "Finished runs that can be compared, as lists from best to worst."
@@ -187,20 +197,27 @@ def _comparison(runs):
         dots=[dict(run=r, name=_short(r, varying), at=at(v), shown=show(v, metric)) for r, v in zip(runs[:30], values)],
         ticks=[dict(at=at(t), shown=show(t, metric).replace('.0 %', ' %')) for t in ticks])
 
-# %% ../nbs/82_reports.ipynb #cell-027
+# %% ../nbs/82_reports.ipynb #cell-028
+def _ordered(runs):
+    "The runs that count, as comparable sets, and all runs in the order of the table: those sets, what else counts, what no batch lists any more."
+    current = [r for r in runs if r.get('batches')] or runs
+    sets = _sets(current)
+    ranked = [r for same in sets for r in same]
+    rest = sorted((r for r in current if r not in ranked), key=lambda r: r['state'] != 'finished')
+    return sets, ranked + rest, [r for r in runs if r not in current]
+
 def _experiment(name, runs):
     "An experiment with its runs, best first, ready for its page."
-    sets, varying = _sets(runs), _varying(runs)
-    ranked = [r for same in sets for r in same]
-    runs = ranked + sorted((r for r in runs if r not in ranked), key=lambda r: r['state'] != 'finished')
     titles = list(dict.fromkeys(r['title'] for r in runs if r['state'] != 'incomplete'))
-    title, slug = titles[0] if len(titles) == 1 else label(name), re.sub(r'[^\w-]+', '-', name) or 'unnamed'
+    title, slug, varying = titles[0] if len(titles) == 1 else label(name), re.sub(r'[^\w-]+', '-', name) or 'unnamed', _varying(runs)
     runs = [dict(r, slug=slug, experiment_title=title, label=_short(r, varying) if varying else r['title']) for r in runs]
-    finished = [r for r in runs if r['state'] == 'finished']
+    sets, current, earlier = _ordered(runs)
+    finished = [r for r in current if r['state'] == 'finished']
     columns = list(dict.fromkeys(m for r in finished for m in r['key_metrics']))[:6]
-    return dict(name=name, slug=slug, title=title, question=next((r['question'] for r in runs if r['question']), None), runs=runs, varying=varying, columns=columns,
-        best=next(iter(finished), None), compared=len(sets[0]) if sets else 0, broken=[r for r in runs if r['state'] in ('failed', 'incomplete')],
-        failed=len(runs) - len(finished), counts=_counts(runs), charts=[_comparison(same) for same in sets if len(same) > 1], last=max((str(r['started'] or '') for r in runs), default=''))
+    return dict(name=name, slug=slug, title=title, question=next((r['question'] for r in current if r['question']), None), runs=current + earlier, varying=varying,
+        columns=columns, best=next(iter(finished), None), compared=len(sets[0]) if sets else 0, broken=[r for r in current if r['state'] in ('failed', 'incomplete')],
+        failed=len(current) - len(finished), counts=_counts(current) + (f', besides {len(earlier)} that no batch lists any more' if earlier else ''),
+        charts=[_comparison(same) for same in sets if len(same) > 1], last=max((str(r['started'] or '') for r in current), default=''))
 
 def _counts(runs):
     "Such as `3 runs: 2 finished, 1 failed`."
@@ -213,7 +230,7 @@ def _experiments(runs):
     for r in runs: names.setdefault(r['experiment'], []).append(r)
     return sorted((_experiment(name, of) for name, of in sorted(names.items())), key=lambda e: e['best'] is None)
 
-# %% ../nbs/82_reports.ipynb #cell-030
+# %% ../nbs/82_reports.ipynb #cell-031
 MAX_LINES = 200 # of printed output that a page shows
 
 SUMMARIES = {'parameters': 'Parameters and their defaults', 'injected-parameters': 'Parameters of this run'}
@@ -247,7 +264,7 @@ def _safe_html(text):
     text = re.sub(r'(\ssrc\s*=\s*["\']?)(https?:)?//[^"\'\s>]*', r'\1', text, flags=re.I)
     return text.replace('<table', '<table data-quarto-disable-processing="true"')
 
-# %% ../nbs/82_reports.ipynb #cell-032
+# %% ../nbs/82_reports.ipynb #cell-033
 PICTURES = ('image/png', 'image/jpeg', 'image/svg+xml')
 
 def _picture(kind, data):
@@ -294,7 +311,7 @@ def notebook_html(
     "The body of an executed notebook for a page: prose, results, folded code."
     return '\n'.join(filter(None, (_cell_html(c) for c in _without_title(nb.get('cells', [])))))
 
-# %% ../nbs/82_reports.ipynb #cell-035
+# %% ../nbs/82_reports.ipynb #cell-036
 def _day(stamp):
     "A time stamp as a reader wants it."
     with contextlib.suppress(ValueError, TypeError): return datetime.datetime.fromisoformat(stamp).strftime('%-d %B %Y, %H:%M')
@@ -326,7 +343,7 @@ def _write(path, text):
     if not path.exists() or path.read_text(encoding='utf-8') != text:
         with atomic_path(path) as tmp: tmp.write_text(text, encoding='utf-8')
 
-# %% ../nbs/82_reports.ipynb #cell-038
+# %% ../nbs/82_reports.ipynb #cell-039
 def read_runs(
     root # the workspace
 )->list: # of `read_run`, in the order of their names
@@ -355,18 +372,18 @@ def _in_batches(root, runs, batches):
         found.append(dict(run, batches=[b['name'] for b in of], command=_command(root, of)))
     return found
 
-def _latest(batches, runs):
+def _latest(root, batches, runs):
     "The latest batch as the landing page shows it; without any batch, all runs as one."
     if not runs and not batches: return None
     batch = batches[0] if batches else dict(name='all runs', created='', runs=[r['id'] for r in runs])
     own = [r for r in runs if r['id'] in batch['runs']]
     experiments = sorted(_experiments(own), key=lambda e: min(batch['runs'].index(r['id']) for r in e['runs']))
     best = [e['best'] for e in experiments if e['best']]
-    pictures = [(r, f) for n in range(3) for r in best for f in r['figures'][n:n + 1]]
+    pictures = [(r, f) for n in range(1, 4) for r in best for f in r['figures'][n:n + 1]] # the first of each is on its card
     return dict(batch, experiments=experiments, counts=_counts(own), lost=len(set(batch['runs']) - {r['id'] for r in own}),
-        broken=[r for e in experiments for r in e['broken']], pictures=pictures[:6])
+        broken=[r for e in experiments for r in e['broken']], pictures=pictures[:6], command=_command(root, [batch]) if batches else None)
 
-# %% ../nbs/82_reports.ipynb #cell-041
+# %% ../nbs/82_reports.ipynb #cell-042
 def _stamp(root, run):
     "Stands for all that the page of a run is made from."
     files = [*(p for p in sorted(run['folder'].iterdir()) if p.name != 'index.qmd'), *sorted((root/'reports'/'templates').iterdir()), Path(partvision.__file__).with_name('reports.py')]
@@ -392,8 +409,9 @@ def write_pages(
     "Write the generated pages: landing page, experiments, runs; remove those of experiments that are no more."
     root, batches = Path(root), read_batches(root)
     runs = _in_batches(root, read_runs(root), batches)
-    experiments, folder = _experiments(runs), root/'reports'/'experiments'
-    pages = {'_landing': _body(root, 'landing.html', batch=_latest(batches, runs), experiments=experiments),
+    experiments, folder, batch = _experiments(runs), root/'reports'/'experiments', _latest(root, batches, runs)
+    shown = {e['slug'] for e in batch['experiments']} if batch else set()
+    pages = {'_landing': _body(root, 'landing.html', batch=batch, others=[e for e in experiments if e['slug'] not in shown]),
              'index': _page('Experiments', _body(root, 'experiments.html', experiments=experiments), 'Each experiment asks one question, in as many runs as it takes.')}
     pages |= {e['slug']: _page(e['title'], _body(root, 'experiment.html', exp=e), e['question'] or '') for e in experiments}
     for name, text in pages.items(): _write(folder/f'{name}.qmd', text)
@@ -402,7 +420,7 @@ def write_pages(
     for run in progress([r for e in experiments for r in e['runs']], 'pages'): _write_run(root, run)
     return len(runs)
 
-# %% ../nbs/82_reports.ipynb #cell-046
+# %% ../nbs/82_reports.ipynb #cell-047
 def _quarto(root):
     "Render with Quarto."
     env = dict(os.environ, QUARTO_PYTHON=sys.executable)
@@ -435,7 +453,7 @@ def build_site(
         for warning in _smalldocs(root): print(warning, file=sys.stderr)
     return site_path(root)
 
-# %% ../nbs/82_reports.ipynb #cell-051
+# %% ../nbs/82_reports.ipynb #cell-052
 def _server(root, port):
     "An HTTP server for the rendered site, on this machine only."
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer

@@ -121,7 +121,7 @@ def test_what_is_missing_is_said(root):
     assert 'run.json is damaged: the run was interrupted' in words(root, 'reports/runs/half/index.html')
     bare = words(root, 'reports/runs/bare/index.html')
     for says in ('metrics.json is missing', 'notebook.ipynb is missing', 'The picture confusion.png is missing', 'recorded no numbers'): assert says in bare
-    assert '1 of the runs that this batch lists has no folder' in words(root, 'index.html')
+    assert '1 more run of this batch is not there yet' in words(root, 'index.html')
 
 
 def test_text_from_a_run_stays_text(root):
