@@ -109,7 +109,8 @@ def _key_metrics(metrics):
 
 def _figures(folder, info):
     "File → caption of a run's pictures, and the files that are gone."
-    listed = {f['file']: f.get('title') for f in info.get('figures') or [] if isinstance(f, dict) and f.get('file')}
+    figures = info.get('figures') if isinstance(info.get('figures'), list) else []
+    listed = {str(f['file']): f.get('title') for f in figures if isinstance(f, dict) and f.get('file')}
     there = {p.name: None for p in sorted(folder.glob('*.png'))}
     captions = {f: listed.get(f) or label(Path(f).stem) for f in [*(f for f in listed if f in there), *(f for f in there if f not in listed)]}
     return captions, [f for f in listed if f not in there]
@@ -125,9 +126,10 @@ def _state(info, problem):
 # %% ../nbs/82_reports.ipynb #cell-019
 def _provenance(info, folder):
     "What a run was made from: rows of name and value."
-    identity, versions = info.get('identity') or {}, info.get('versions') or {}
+    identity, versions = (got if isinstance(got := info.get(k), dict) else {} for k in ('identity', 'versions'))
+    data = identity.get('data') if isinstance(identity.get('data'), dict) else {}
     rows = dict(Run=folder.name, Experiment=info.get('notebook'), Catalog=info.get('catalog'), Started=info.get('started'), Seconds=show(info.get('seconds')),
-                Data=', '.join(f'{k} {v}' for k, v in (identity.get('data') or {}).items()), Code=identity.get('code'),
+                Data=', '.join(f'{k} {v}' for k, v in data.items()), Code=identity.get('code'),
                 Versions=', '.join(f'{k} {v}' for k, v in versions.items()))
     return [(k, v) for k, v in rows.items() if v not in (None, '', '–')]
 
@@ -138,7 +140,7 @@ def read_run(
     folder = Path(folder)
     info, broken = _load(folder/'run.json')
     (metrics, no_metrics), (params, no_params) = _load(folder/'metrics.json'), _load(folder/'params.yaml', yaml.safe_load)
-    captions, gone = _figures(folder, info)
+    params, (captions, gone) = {str(k): v for k, v in params.items()}, _figures(folder, info)
     state, error = _state(info, broken)
     key, title = _key_metrics(metrics), str(info.get('title') or info.get('notebook') or folder.name)
     problems = [f'{p}.' for p in (no_metrics, no_params) if p] + [f'The picture {f} is missing.' for f in gone]
@@ -355,7 +357,7 @@ def read_batches(
 )->list: # mappings with name, created and runs (ids), the latest first
     "All batches of a workspace whose files can be read."
     found = [dict(_load(p)[0], file=p.stem) for p in (Path(root)/'reports'/'batches').glob('[!._]*.json')]
-    found = [dict(b, name=str(b.get('name') or b['file']), created=str(b.get('created') or '')) for b in found if isinstance(b.get('runs'), list)]
+    found = [dict(b, name=str(b.get('name') or b['file']), created=str(b.get('created') or ''), runs=[str(r) for r in b['runs']]) for b in found if isinstance(b.get('runs'), list)]
     return sorted(found, key=lambda b: b['created'], reverse=True)
 
 def _command(root, batches):

@@ -167,6 +167,16 @@ def test_without_runs_the_site_says_how_to_make_some(tmp_path):
     for name in ('index.html', 'reports/experiments/index.html'): assert 'No run has been recorded yet' in words(root, name)
 
 
+@pytest.mark.parametrize('field', ['title', 'verdict', 'state', 'error', 'figures', 'identity', 'versions', 'started', 'seconds', 'notebook', 'question', 'catalog'])
+def test_a_strange_value_in_run_json_breaks_no_page(tmp_path, field):
+    root = workspace_copy(tmp_path/'ws')
+    for i, value in enumerate([None, 7, 'x', ['a', {}], {'a': [1]}]):
+        info = add_run(root, f'strange{i}', dict(accuracy=.5), {1: 'a number for a name'})/'run.json'
+        write_json(info, dict(json.loads(info.read_text()), **{field: value}))
+    write_json(root/'reports/batches/b.json', dict(name=None, created=3, runs=['strange0', 4, {}]))
+    assert write_pages(root) == 5
+
+
 def test_a_thousand_parameters_and_deep_nesting_are_folded(tmp_path):
     root = workspace_copy(tmp_path/'ws')
     add_run(root, 'many', {f'per_class.c{i}': i/1000 for i in range(1000)} | dict(accuracy=.5), {f'p{i}': i for i in range(1000)})
