@@ -8,7 +8,7 @@ __all__ = ['TOLERANCE', 'ANGLE', 'KNURLED', 'RECIPES', 'Mesh', 'join', 'thread',
 
 # %% ../../nbs/16_synth.meshes.ipynb #cell-002
 import functools, json, sys
-from pathlib import Path
+from importlib.resources import files
 import numpy as np
 from ..core import PartvisionError, atomic_path, nearest, progress
 
@@ -420,7 +420,7 @@ def make_meshes(
 @functools.lru_cache
 def _shipped():
     "The stored arrays and, per name, where its vertices and triangles begin."
-    with np.load(Path(__file__).parent/'meshes.npz', allow_pickle=False) as f: data = {k: f[k] for k in f.files}
+    with np.load(files('partvision')/'synth'/'meshes.npz', allow_pickle=False) as f: data = {k: f[k] for k in f.files}
     ends = np.cumsum(data['counts'], axis=0)
     return data, {str(n): (i, *(ends[i] - data['counts'][i]), *ends[i]) for i, n in enumerate(data['names'])}
 
@@ -441,40 +441,41 @@ def _stored(name):
     return Mesh(v, _unfold(data['normals'][v0:v1]), faces, data['slots'][v0:v1], json.loads(str(data['info'][i])))
 
 # %% ../../nbs/16_synth.meshes.ipynb #cell-029
-def _shank(info, length, plain):
+def _shank(info, length, plain, steps):
     "The part of a screw below its head: plain shank, thread, chamfered end."
     d, p, start = info['d'], info['p'], info['start']
     low, top = start - length, start - plain*length
     c = .9*p
     end = lathe([(0, low), (d/2 - c, low)], 24)
-    neck = [lathe([(.5*d, top - .02), (.5*d, start)], 32)] if plain else [lathe([(.46*d, top), (.46*d, start)], 24)]
+    neck = [lathe([(.5*d, top - .02), (.5*d, start)], 32)] if plain else [lathe([(.46*d, start - .6*p), (.46*d, start)], 24)]
     if plain: top -= .02
-    return [thread(d, p, low, top - (0 if plain else .5*p), chamfer=(c, 0 if plain else .4*p))] + [end, *neck]
+    return [thread(d, p, low, top - (0 if plain else .5*p), chamfer=(c, 0 if plain else .4*p), steps=steps), end, *neck]
 
-def _stud_body(info, length, plain):
+def _stud_body(info, length, plain, steps):
     "Thread at both ends, or all along."
     d, p, c = info['d'], info['p'], .9*info['p']
     ends = [lathe([(0, 0), (d/2 - c, 0)], 24), lathe([(d/2 - c, length), (0, length)], 24)]
-    if not plain: return ends + [thread(d, p, 0, length, chamfer=(c, c))]
+    if not plain: return ends + [thread(d, p, 0, length, chamfer=(c, c), steps=steps)]
     a, b = length*(.5 - plain/2), length*(.5 + plain/2)
-    return ends + [thread(d, p, 0, a, chamfer=(c, p)), thread(d, p, b, length, chamfer=(p, c)), lathe([(.455*d, a - p), (.455*d, b + p)], 32)]
+    return ends + [thread(d, p, 0, a, chamfer=(c, p), steps=steps), thread(d, p, b, length, chamfer=(p, c), steps=steps), lathe([(.455*d, a - p), (.455*d, b + p)], 32)]
 
 def part_mesh(
     name:str,    # of `part_names`
     length=3.,   # length of a screw or stud below its head, in diameters
-    plain=0.     # the share of it without thread
+    plain=0.,    # the share of it without thread
+    steps:int=22 # straight pieces in a turn of the thread
 )->Mesh: # mm, its turning axis along z
     "A shipped mesh with its thread wound on."
     mesh = _stored(name)
     info = mesh.info
     kind = info.get('thread')
-    if kind == 'screw': return join([mesh, *_shank(info, length*info['d'], plain)])
-    if kind == 'stud': return join([mesh, *_stud_body(info, length*info['d']*1.5, plain)])
-    if kind == 'nut': return join([mesh, thread(info['d'], info['p'], info['low'] + .2, info['high'] - .2, internal=True)])
-    if kind == 'cover': return join([mesh, thread(info['d'], info['p'], info['low'] + .3, info['high'] - .1, chamfer=(1.1*info['p'], .6*info['p']))])
+    if kind == 'screw': return join([mesh, *_shank(info, length*info['d'], plain, steps)])
+    if kind == 'stud': return join([mesh, *_stud_body(info, length*info['d']*1.5, plain, steps)])
+    if kind == 'nut': return join([mesh, thread(info['d'], info['p'], info['low'] + .2, info['high'] - .2, internal=True, steps=steps)])
+    if kind == 'cover': return join([mesh, thread(info['d'], info['p'], info['low'] + .3, info['high'] - .1, chamfer=(1.1*info['p'], .6*info['p']), steps=steps)])
     return mesh
 
-# %% ../../nbs/16_synth.meshes.ipynb #cell-030
+# %% ../../nbs/16_synth.meshes.ipynb #cell-037
 if __name__ == '__main__' and __spec__:
     if len(sys.argv) != 2: sys.exit('usage: python -m partvision.synth.meshes OUT.npz')
     make_meshes(sys.argv[1])

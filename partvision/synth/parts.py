@@ -6,14 +6,14 @@
 __all__ = ['ALIKE', 'FAULTS', 'COLUMNS', 'QUALITY', 'look_alikes', 'read_faults', 'take', 'make_plan', 'make_parts', 'read_truth']
 
 # %% ../../nbs/17_synth.parts.ipynb #cell-002
-import json, os, subprocess, sys
+import os, subprocess, sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import PartvisionError, atomic_path, nearest, progress, read_json, write_json
 from .meshes import classes as all_classes
-from .scene import _rng, _encode, make_part, make_scene, picture, shoot
+from .scene import _rng, _encode, picture
 
-# %% ../../nbs/17_synth.parts.ipynb #cell-006
+# %% ../../nbs/17_synth.parts.ipynb #cell-005
 ALIKE = [{'hex_bolt', 'flange_bolt', 'stud'}, {'socket_screw', 'button_screw', 'pan_screw', 'countersunk_screw', 'set_screw'},
     {'hex_nut', 'flange_nut', 'lock_nut', 'cap_nut', 'square_nut'}, {'plain_washer', 'spring_washer', 'large_washer', 'tooth_washer', 'snap_ring'},
     {'ball_bearing', 'sealed_bearing', 'pipe_flange'}, {'spur_gear', 'sprocket'}, {'dowel_pin', 'spring_pin', 'shaft_key'}]
@@ -26,7 +26,7 @@ def look_alikes(
     family = set().union(*[f for f in ALIKE if label in f])
     return [c for c in among or all_classes() if c in family and c != label]
 
-# %% ../../nbs/17_synth.parts.ipynb #cell-011
+# %% ../../nbs/17_synth.parts.ipynb #cell-010
 FAULTS = dict(
     wrong_label='a single picture under another class, mostly a look-alike',
     wrong_part='all pictures of a part under another class',
@@ -52,7 +52,7 @@ def _named(item):
     try: return name, float(rate)
     except ValueError: raise PartvisionError(f"fault '{item.strip()}' is not of the form name=rate, such as wrong_label=0.05") from None
 
-# %% ../../nbs/17_synth.parts.ipynb #cell-014
+# %% ../../nbs/17_synth.parts.ipynb #cell-013
 def _shake(image, rng):
     "A blurred copy: out of focus or moved."
     from scipy.ndimage import gaussian_filter1d, rotate, uniform_filter1d
@@ -63,9 +63,8 @@ def _shake(image, rng):
     moved = uniform_filter1d(turned, int(size*rng.uniform(.07, .11)), axis=1)
     return rotate(moved, -angle, reshape=False, order=1, mode='reflect')
 
-def _miss(scene, rng):
-    "Aim beside the part, from nearer."
-    c = scene.camera
+def _miss(c, rng):
+    "Aim a camera beside the part, from nearer."
     a, off = rng.uniform(0, 2*np.pi), rng.uniform(.78, .95)*np.tan(.5*c.size/c.focal)
     c.focal *= rng.uniform(1.5, 1.9)
     c.ahead = c.ahead + np.float32(off*(.62*np.cos(a)*c.right + .62*np.sin(a)*c.up))
@@ -82,16 +81,12 @@ def take(
     fault:str=''  # of `FAULTS`, or empty
 )->np.ndarray: # (size, size, 3) uint8
     "The photo of a part, spoiled if a fault of the camera is asked for."
-    if fault not in ('blurred', 'dark', 'bright', 'cropped'): return picture(label, part, view, seed, size)
-    rng, wrong = _rng(seed, label, part, view), _rng(seed, label, part, view, 'fault')
-    bench = _rng(seed, label, part) if rng.random() < .5 else None
-    scene = make_scene(make_part(label, _rng(seed, label, part)), rng, size, bench)
-    if fault == 'cropped': _miss(scene, wrong)
-    trim = dict(dark=dict(ev=wrong.uniform(-4.4, -3.2), noise=.03), bright=dict(ev=wrong.uniform(2.6, 3.6), bloom=.15)).get(fault, {})
-    pixels = shoot(scene, rng, **trim)
-    return np.uint8(_shake(np.float32(pixels), wrong) + .5) if fault == 'blurred' else pixels
+    rng = _rng(seed, label, part, view, 'fault')
+    trim = dict(dark=dict(ev=rng.uniform(-4.4, -3.2), noise=.03), bright=dict(ev=rng.uniform(2.6, 3.6), bloom=.15)).get(fault, {})
+    pixels = picture(label, part, view, seed, size, (lambda scene: _miss(scene.camera, rng)) if fault == 'cropped' else None, **trim)
+    return np.uint8(_shake(np.float32(pixels), rng) + .5) if fault == 'blurred' else pixels
 
-# %% ../../nbs/17_synth.parts.ipynb #cell-018
+# %% ../../nbs/17_synth.parts.ipynb #cell-017
 COLUMNS = ['image', 'label', 'part', 'true_label', 'true_part', 'fault', 'duplicate_of', 'number', 'view']
 
 def _clean_plan(classes, parts, views):
@@ -140,7 +135,7 @@ def _with_copies(plan, count, rng):
     copies['image'] = [f'images/{l}/{p}_0.jpg' for l, p in zip(copies.label, copies.part)]
     return pd.concat([plan, copies], ignore_index=True)
 
-# %% ../../nbs/17_synth.parts.ipynb #cell-021
+# %% ../../nbs/17_synth.parts.ipynb #cell-020
 def _settings(classes, parts, views, size, seed, faults):
     "The checked settings of a data set."
     known = all_classes()
@@ -170,7 +165,7 @@ def _claim(out, settings):
 
 def _short(value): return len(value) if isinstance(value, list) else value
 
-# %% ../../nbs/17_synth.parts.ipynb #cell-024
+# %% ../../nbs/17_synth.parts.ipynb #cell-023
 QUALITY = 90 # of the JPEG files
 
 def _save(pixels, path):
@@ -190,7 +185,7 @@ def _copy_row(out, row, settings):
     if path.exists(): return
     rng = _rng(settings['seed'], row.part, 'copy')
     im = Image.open(Path(out)/row.duplicate_of).convert('RGB')
-    cut, size = im.width*rng.uniform(0, .015), int(im.width*rng.uniform(.7, 1.3))
+    cut, size = im.width*rng.uniform(0, .008), int(im.width*rng.uniform(.7, 1.3))
     im = im.resize((size, size), Image.Resampling.BICUBIC, box=(cut, cut, im.width - cut, im.height - cut))
     _save(_encode(np.asarray(im), rng.uniform(60, 92)), path)
 
@@ -210,7 +205,7 @@ def _cores():
     "Processors that this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-# %% ../../nbs/17_synth.parts.ipynb #cell-025
+# %% ../../nbs/17_synth.parts.ipynb #cell-024
 def _start(out, k, n):
     "One worker process."
     code = 'import sys; from partvision.synth.parts import _work; _work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))'
@@ -238,6 +233,7 @@ def _take_all(out, plan, settings, workers):
         for row in progress(list(todo.itertuples()), 'pictures'): _shoot_row(out, row, settings)
     else: _in_processes(out, shots, settings, workers)
     for row in plan[plan.fault == 'duplicate'].itertuples(): _copy_row(out, row, settings)
+    for left in Path(out).glob('images/*/.*'): left.unlink(missing_ok=True) # of a run that was killed
 
 def _in_processes(out, shots, settings, workers):
     "The same shared between processes; they end with this one."
@@ -248,20 +244,13 @@ def _in_processes(out, shots, settings, workers):
     finally:
         for w in crew: w.kill(); w.wait(); w.stdout.close(); w.stderr.close()
 
-# %% ../../nbs/17_synth.parts.ipynb #cell-027
+# %% ../../nbs/17_synth.parts.ipynb #cell-026
 def _catalog(out, plan, seed):
     "The catalog of the pictures, by way of a CSV like anybody's."
-    from partvision.catalog import write_catalog
-    from partvision.core import file_sha256
-    from PIL import Image
-    out = Path(out)
-    c = plan[['image', 'label', 'part']].assign(source='synth', frame=None, group=plan.true_part)
-    rng = np.random.default_rng(seed)
-    groups = rng.permutation(c.group.unique())
-    split = dict(zip(groups, ['test']*round(.25*len(groups)) + ['valid']*round(.15*len(groups)) + ['train']*len(groups)))
-    sizes = [Image.open(out/i).size for i in c.image]
-    c = c.assign(split=c.group.map(split), width=[w for w, h in sizes], height=[h for w, h in sizes], sha256=[file_sha256(out/i) for i in c.image])
-    return write_catalog(c, out)
+    from partvision.ingest import ingest
+    table = Path(out)/'pictures.csv'
+    with atomic_path(table) as tmp: plan[['image', 'label', 'part']].to_csv(tmp, index=False)
+    return ingest(table, out, seed=seed)
 
 def make_parts(
     out,           # folder to make; one of the same settings is completed
