@@ -332,13 +332,14 @@ def _save_figures(figures, folder):
     "Write figures as PNG; gives file and title of each."
     saved = []
     for name, fig in figures.items():
+        if fig is None: continue
         fig.savefig(folder/f'{name}.png', dpi=110, bbox_inches='tight', facecolor='white', metadata=dict(Software=None))
         saved.append(dict(file=f'{name}.png', title=_figure_title(fig)))
     return saved
 
 def record(
     verdict:str=None,   # what was found, in one sentence
-    figures:dict=None,  # name → matplotlib figure
+    figures:dict=None,  # name → matplotlib figure, or None where there is nothing to show
     **metrics           # numbers and texts, or dictionaries of these
 ):
     "Hand over the results of an experiment; called once, at its end."

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'CHECKS', 'SMALL', 'look_alikes', 'plant_errors', 'found_scores', 'suggested', 'fixing_effect', 'recovered',
-           'views_table', 'checks_table', 'study_data', 'truth_of', 'about', 'with_true_labels', 'label_errors',
-           'plot_found', 'plot_effect', 'plot_views', 'plot_classes', 'plot_pictures', 'plot_worst', 'plot_copies',
-           'plot_doubtful']
+           'views_table', 'checks_table', 'more_data', 'bundle_cost', 'recipe_knobs', 'study_data', 'truth_of', 'about',
+           'with_true_labels', 'several_views', 'label_errors', 'plot_found', 'plot_effect', 'plot_views', 'plot_more',
+           'plot_epochs', 'plot_classes', 'plot_pictures', 'plot_worst', 'plot_checks', 'plot_copies', 'plot_doubtful']
 
 # %% ../nbs/80_studies.ipynb #cell-002
 import numpy as np, pandas as pd
@@ -94,19 +94,23 @@ def suggested(
     "The labels after the advice of an audit is taken."
     return audited.predicted_label.where(audited.is_label_issue.astype(bool), audited.given_label).to_numpy(dtype=object)
 
+def _simple_model(features, labels):
+    "Logistic regression on standardised features."
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    return make_pipeline(StandardScaler(), LogisticRegression(C=.003, max_iter=500)).fit(features, labels)
+
 def fixing_effect(
     features, # (n,d)
     catalog,  # with split, group and true_label
     fixed     # (n,) labels after fixing
 )->pd.DataFrame: # labels (as they are, fixed, right), wrong, accuracy, low, high, n
     "What a model that learned from wrong, fixed and right labels scores on the same test pictures."
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
     features, rows = np.asarray(features, np.float32), []
     learn, test, truth = (catalog.split != 'test').to_numpy(), (catalog.split == 'test').to_numpy(), catalog.true_label.to_numpy()
     for name, labels in {'as they are': catalog.label.to_numpy(), 'fixed': np.asarray(fixed), 'right': truth}.items():
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=500)).fit(features[learn], labels[learn])
+        model = _simple_model(features[learn], labels[learn])
         correct = model.predict(features[test]) == truth[test]
         low, high = group_bootstrap(correct, catalog.group[test])
         rows.append(dict(labels=name, wrong=int((labels[learn] != truth[learn]).sum()), accuracy=float(correct.mean()), low=low, high=high, n=len(correct)))
@@ -171,7 +175,50 @@ def _planted(check, fault, truth, catalog):
     return own | catalog.image.isin(truth.duplicate_of[truth.fault == 'duplicate']).to_numpy() if check == 'near_duplicate' else own
 
 # %% ../nbs/80_studies.ipynb #cell-025
-SMALL = dict(classes=['hex_bolt', 'socket_screw', 'hex_nut', 'lock_nut', 'plain_washer', 'spring_washer'], parts=8, views=3, size=96, seed=0,
+def more_data(
+    features,                       # (n,d)
+    catalog,                        # with label, split and group
+    shares=(.1, .25, .5, .75, 1.),  # of the training groups
+    seed:int=0                      # decides which groups
+)->pd.DataFrame: # groups, pictures, accuracy, low, high, n
+    "Test accuracy of a simple model by the number of groups that it learned from."
+    learn, test, features, rows = catalog.split == 'train', (catalog.split == 'test').to_numpy(), np.asarray(features, np.float32), []
+    order = np.random.default_rng(seed).permutation(catalog.group[learn].unique())
+    for n in sorted({max(1, round(s*len(order))) for s in shares}):
+        own = (learn & catalog.group.isin(order[:n])).to_numpy()
+        if catalog.label[own].nunique() < 2: continue
+        correct = _simple_model(features[own], catalog.label[own]).predict(features[test]) == catalog.label[test].to_numpy()
+        low, high = group_bootstrap(correct, catalog.group[test])
+        rows.append(dict(groups=n, pictures=int(own.sum()), accuracy=float(correct.mean()), low=low, high=high, n=len(correct)))
+    return pd.DataFrame(rows)
+
+def bundle_cost(
+    folder,          # bundle
+    paths,           # pictures to time
+    timed:bool=False # the time differs from machine to machine
+)->dict: # mb, and ms (a picture, read and answered one by one)
+    "Size of a bundle as it is shipped, and its time for a picture."
+    import time
+    from partvision.predictor import Predictor
+    cost = dict(mb=(Path(folder)/'model.onnx').stat().st_size/1e6)
+    if timed:
+        predictor, paths = Predictor(folder), list(paths)[:50]
+        predictor.probs(paths[:2])
+        start = time.perf_counter()
+        for p in paths: predictor.probs([p])
+        cost['ms'] = (time.perf_counter() - start)/len(paths)*1000
+    return cost
+
+def recipe_knobs(
+    recipe:str, # one of `train.RECIPES`
+    **knobs     # such as epochs
+)->dict: # those of them that the recipe takes
+    "The knobs of a recipe out of those that an experiment has."
+    from partvision.train import RECIPES
+    return {k: v for k, v in knobs.items() if k in RECIPES.get(recipe, knobs)}
+
+# %% ../nbs/80_studies.ipynb #cell-028
+SMALL = dict(classes=['hex_bolt', 'hex_nut', 'lock_nut', 'plain_washer', 'ball_bearing', 'spur_gear'], parts=8, views=3, size=128, seed=0,
              faults=dict(wrong_label=.05, wrong_part=.03, blurred=.04, dark=.03, bright=.03, duplicate=.03))
 
 def study_data(
@@ -211,7 +258,7 @@ def about(
     made = catalog.source.isin(['synth', 'drawn']).all()
     return dict(data=Path(catalog.attrs['root']).name, split=split, n=n, pictures='generated' if made else 'real')
 
-# %% ../nbs/80_studies.ipynb #cell-028
+# %% ../nbs/80_studies.ipynb #cell-031
 def with_true_labels(
     catalog # of `study_data`
 ): # with true_label; labels of the test set are the true ones
@@ -219,6 +266,16 @@ def with_true_labels(
     truth = truth_of(catalog)
     right = catalog.label if truth is None else catalog.image.map(truth.set_index('image').true_label)
     return catalog.assign(true_label=right, label=catalog.label.where(catalog.split != 'test', right))
+
+def several_views(
+    catalog # of `study_data`
+): # those of its pictures whose part has at least two, with true_label
+    "The parts that are seen more than once; raises `PartvisionError` where there are none."
+    views = catalog.part.map(catalog.part.value_counts())
+    c = catalog.assign(true_label=with_true_labels(catalog).true_label)[(views > 1) & catalog.label.notna()].reset_index(drop=True)
+    if not len(c): raise PartvisionError('no part of this catalog has two pictures; take the part from the file names with: partvision ingest --part')
+    c.attrs = catalog.attrs
+    return c
 
 def label_errors(
     catalog,           # of `study_data`
@@ -233,7 +290,7 @@ def label_errors(
     if truth_of(catalog) is None: raise PartvisionError(f"{catalog.attrs['path']} has no truth.parquet beside it, so it has no errors of kind 'made'; choose one of {', '.join(KINDS)}")
     return c
 
-# %% ../nbs/80_studies.ipynb #cell-031
+# %% ../nbs/80_studies.ipynb #cell-034
 def plot_found(
     audited # catalog with true_label, given_label, label_score, is_label_issue
 ): # matplotlib figure
@@ -251,7 +308,7 @@ def plot_found(
     ax.set_title(f'Looking at {cut} of {n} pictures finds {found[cut]} of {total} wrong labels', fontsize=10)
     return fig
 
-# %% ../nbs/80_studies.ipynb #cell-034
+# %% ../nbs/80_studies.ipynb #cell-037
 def _intervals(ax, x, table, colour, **kw):
     "Points with their 95 % intervals."
     ax.errorbar(x, table.accuracy, yerr=[np.maximum(table.accuracy - table.low, 0), np.maximum(table.high - table.accuracy, 0)], color=colour, capsize=3, ms=6, **kw)
@@ -285,7 +342,35 @@ def plot_views(
     ax.set_title(f'{one.accuracy:.1%} with one view, {all_.accuracy:.1%} with {all_.views} (n = {one.parts} parts)', fontsize=10)
     return fig
 
-# %% ../nbs/80_studies.ipynb #cell-038
+# %% ../nbs/80_studies.ipynb #cell-041
+def plot_more(
+    curve # of `more_data`
+): # matplotlib figure
+    "Test accuracy by the number of training groups."
+    fig, ((ax,),) = _figure(5.6, 3)
+    _intervals(ax, curve.groups, curve, COLOURS['blue'], fmt='o-', elinewidth=1)
+    ax.set(xlabel='parts (groups) learned from', ylabel='test accuracy', xlim=(0, None))
+    gain = 100*(curve.accuracy.iloc[-1] - curve.accuracy.iloc[-2]) if len(curve) > 1 else 0
+    ax.set_title(f'The last {np.diff(curve.groups)[-1] if len(curve) > 1 else 0} groups brought {gain:+.1f} points (n = {curve.n.iloc[0]} test pictures)', fontsize=10)
+    return fig
+
+def plot_epochs(
+    history # list of epoch, train_loss, valid_loss, accuracy; may be empty
+): # matplotlib figure, or None where there were no epochs
+    "Losses by epoch, and which epoch was kept."
+    if not history: return None
+    h = pd.DataFrame(history)
+    best = h.sort_values(['accuracy', 'valid_loss'], ascending=[False, True]).iloc[0]
+    fig, ((ax,),) = _figure(5.6, 3)
+    ax.plot(h.epoch, h.train_loss, 'o-', color=COLOURS['blue'], label='training')
+    ax.plot(h.epoch, h.valid_loss, 's--', color=COLOURS['orange'], label='validation')
+    ax.axvline(best.epoch, color=COLOURS['grey'], lw=1, ls=':')
+    ax.set(xlabel='epoch', ylabel='loss', xticks=h.epoch)
+    ax.legend(fontsize=8, frameon=False)
+    ax.set_title(f'Epoch {best.epoch:.0f} of {len(h)} is kept, {best.accuracy:.1%} right in validation', fontsize=10)
+    return fig
+
+# %% ../nbs/80_studies.ipynb #cell-045
 def plot_classes(
     catalog # with label and split
 ): # matplotlib figure
@@ -322,7 +407,7 @@ def plot_pictures(
     fig.suptitle(title, fontsize=10)
     return fig
 
-# %% ../nbs/80_studies.ipynb #cell-041
+# %% ../nbs/80_studies.ipynb #cell-048
 def plot_worst(
     catalog,   # with <check>_score and is_<check>_issue
     check:str, # such as `blur`
@@ -332,6 +417,14 @@ def plot_worst(
     worst, flagged = catalog.sort_values(f'{check}_score', kind='stable').head(n), int(catalog[f'is_{check}_issue'].sum())
     captions = [f"{'named' if i else 'not named'}, {s:.2f}" for i, s in zip(worst[f'is_{check}_issue'], worst[f'{check}_score'])]
     return plot_pictures(worst, captions, f"{check.replace('_', ' ')}: {flagged} of {len(catalog)} pictures are named; the lowest scores", n)
+
+def plot_checks(
+    catalog, # with <check>_score and is_<check>_issue
+    n:int=6  # pictures of each
+)->dict: # check → matplotlib figure
+    "The worst pictures of every check that names any; copies have a figure of their own."
+    named = [c[3:-6] for c in catalog if c.startswith('is_') and c.endswith('_issue') and catalog[c].any()]
+    return {check: plot_worst(catalog, check, n) for check in named if check != 'near_duplicate'}
 
 def plot_copies(
     catalog, # with near_duplicate_set
