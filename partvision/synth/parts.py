@@ -142,6 +142,7 @@ def _settings(classes, parts, views, size, seed, faults):
     if isinstance(classes, (list, tuple)):
         for c in classes:
             if c not in known: raise PartvisionError(f'there is no class {c}{nearest(c, known)}; choose from {", ".join(known)}')
+            if list(classes).count(c) > 1: raise PartvisionError(f'classes names {c} twice; name each once')
         classes = list(classes)
     else: classes = known[:_number('classes', classes, 2, len(known))]
     if len(classes) < 2: raise PartvisionError(f'classes is {classes}: a data set needs at least 2')
@@ -150,7 +151,7 @@ def _settings(classes, parts, views, size, seed, faults):
 
 def _number(name, value, low, high):
     "A whole number in its range."
-    if isinstance(value, bool) or int(value) != value or not low <= value <= high: raise PartvisionError(f'{name} is {value}: give a whole number from {low} to {high}')
+    if not isinstance(value, (int, np.integer)) or not low <= value <= high: raise PartvisionError(f'{name} is {value}: give a whole number from {low} to {high}')
     return int(value)
 
 def _claim(out, settings):
@@ -263,10 +264,11 @@ def make_parts(
     workers:int=None # processes; None = one per core
 ): # the catalog; with faults, truth.parquet lies beside it
     "Generate a data set of industrial parts."
+    workers = _cores() if workers is None else _number('workers', workers, 1, 256)
     settings = _settings(classes, parts, views, size, seed, faults)
     _claim(out, settings)
     plan = make_plan(settings['classes'], parts, views, seed, settings['faults'])
-    _take_all(out, plan, settings, workers or _cores())
+    _take_all(out, plan, settings, workers)
     if settings['faults']:
         with atomic_path(Path(out)/'truth.parquet') as tmp: plan[COLUMNS[:1] + COLUMNS[3:7]].to_parquet(tmp, index=False)
     return _catalog(out, plan, seed)
