@@ -63,7 +63,7 @@ def fingerprint(
 MAX_BITS = 8  # of 64: further apart are no candidates
 ALIKE = .9    # correlation of details from which two pictures count as the same view
 
-def _candidates(hashes, start, rows=256, columns=8192):
+def _candidates(hashes, start, rows=256, columns=2048):
     "Pairs (i, j), i < j, of the rows from `start` on, whose hashes are close."
     for left in range(start, len(hashes), columns):
         a, b = hashes[start:start+rows], hashes[left:left+columns]
@@ -95,19 +95,21 @@ def _spanning(i, j, n):
     linked = np.flatnonzero(first[label] != np.arange(n))
     return first[label[linked]], linked
 
-def _search_block(hashes, detail, start):
+def _search_block(hashes, detail, rows, start):
     "Close pairs of one block of rows with their correlation."
-    found = [(i, j, _correlation(detail, i, j)) for i, j in _candidates(hashes, start) if len(i)]
+    found = [(i, j, _correlation(detail, rows[i], rows[j])) for i, j in _candidates(hashes, start) if len(i)]
     return [np.concatenate(x) for x in zip(*found)] if found else [np.empty(0, int), np.empty(0, int), np.empty(0, np.float32)]
 
 def search(
-    hashes, # (n, 2) uint64
-    detail  # (n, 576) int8
-)->tuple: # (set number per picture, correlation with the most similar candidate)
+    hashes,   # (m, 2) uint64
+    detail,   # (m, 576) int8
+    rows=None # (n,) the pictures to compare; None = all
+)->tuple: # (set number, correlation with the most similar candidate), (n,) each
     "Sets of alike pictures among all pairs; time grows with n², memory with n."
-    n, best = len(hashes), np.zeros(len(hashes), np.float32)
-    links = np.empty((2, 0), int)
-    for i, j, c in parallel(lambda s: _search_block(hashes, detail, s), range(0, n, 256), 'comparing'):
+    rows = np.arange(len(hashes)) if rows is None else rows
+    hashes, n = hashes[rows], len(rows)
+    links, best = np.empty((2, 0), int), np.zeros(n, np.float32)
+    for i, j, c in parallel(lambda s: _search_block(hashes, detail, rows, s), range(0, n, 256), 'comparing'):
         for k in (i, j): np.maximum.at(best, k, c)
         links = np.hstack([links, (i[c >= ALIKE], j[c >= ALIKE])])
         if links.shape[1] > 4*n + 10**5: links = np.stack(_spanning(*links, n))
@@ -150,7 +152,7 @@ def near_duplicates(
     look, same_file = _looks(detail), pd.factorize(catalog.sha256)[0]
     codes, first = np.unique(look, return_index=True)
     first = first[codes >= 0]
-    found, best = search(hashes[first], detail[first])
+    found, best = search(hashes, detail, first)
     alike, similarity = np.append(found, -1)[look], np.append(best, 0)[look]
     sets, alone = _numbered(_components(*np.hstack([_chain(same_file), _chain(alike)]), len(catalog)))
     for code in (look, same_file): similarity[pd.Series(code).where(code >= 0).duplicated(keep=False) & (code >= 0)] = 1
