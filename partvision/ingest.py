@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from .core import PartvisionError, nearest, parallel, read_json, write_json
-from .catalog import COLUMNS, SPLITS, class_names, label_parts, straddling, write_catalog
+from .catalog import COLUMNS, SPLITS, class_names, label_parts, write_catalog
 from .duplicates import DETAIL, fingerprint, make_groups, make_splits, near_duplicates
 
 # %% ../nbs/13_ingest.ipynb #cell-005
@@ -189,7 +189,8 @@ def from_table(
     notes = [f'{int(files.isna().sum())} rows of {path.name} name no picture and were passed over']*bool(files.isna().any())
     table, files = table[files.notna()], list(files.dropna())
     if not files: raise PartvisionError(f'{path}: column {column} is empty; write the path of a picture in each row')
-    root, where = _images_folder(path, files, images or table.attrs.get('root'))
+    if 'root' in table.attrs: images = images or path.parent/table.attrs['root']
+    root, where = _images_folder(path, files, images)
     root, files = _relative(root, files)
     table = _known_columns(table.drop(columns=column).assign(image=files, inner=files), path)
     if 'label' not in table: notes.append(f"{path.name} has no column label, so its pictures are unlabelled{nearest('label', table.columns)}")

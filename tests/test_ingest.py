@@ -233,6 +233,18 @@ def test_parquet_tells_null_from_empty(tree, out):
     assert labels[:2] == ['worn', ''] and pd.isna(labels[2])
 
 
+def test_a_catalog_is_a_table_too(tree, out, tmp_path):
+    first = ingest(tree, out)
+    again = ingest(out/'catalog.parquet', tmp_path/'again')
+    assert again.attrs['root'] == first.attrs['root'] and list(again.split) == list(first.split) and list(again.sha256) == list(first.sha256)
+
+
+def test_masks_are_no_pictures(tmp_path, out):
+    for folder in ('images', 'masks'): draw(tmp_path/'tiles'/'crack'/folder/'a.png')
+    assert list(ingest(tmp_path/'tiles', out).image) == ['crack/images/a.png']
+    assert 'masks/ (1)' in summary_text(out)
+
+
 def test_absent_and_contradicting_rows_are_refused_not_fatal(tree, out):
     table = tree.parent/'rows.csv'
     table.write_text('image,label\nphotos/gear/0.png,gear\nphotos/gear/0.png,gear\nphotos/gear/1.png,gear\nphotos/gear/1.png,nut\nphotos/gone.png,gear\n')
