@@ -7,7 +7,7 @@ __all__ = ['DICE', 'MAX_RUNS', 'tiny_workspace', 'read_batch', 'experiments', 'k
            'record', 'run_info', 'execute_run', 'run_batch', 'load_runs', 'write_runs']
 
 # %% ../nbs/81_experiments.ipynb #cell-002
-import ast, contextlib, datetime, functools, hashlib, itertools, json, math, os, re, shutil, sys, tempfile, time
+import ast, contextlib, datetime, functools, hashlib, itertools, json, logging, math, os, re, shutil, sys, tempfile, time
 from pathlib import Path
 import pandas as pd, yaml
 from .core import PartvisionError, atomic_path, cache_dir, file_sha256, nearest, progress, read_json, workspace, write_json
@@ -15,7 +15,7 @@ from .catalog import catalog_hash, read_catalog
 
 # %% ../nbs/81_experiments.ipynb #cell-005
 DICE = ["# How does a die fall?\n\n> Rolls a die and compares the mean with what a fair one gives.",
-        "sides = 6      # faces of the die\nrolls = 20     # more rolls, less chance\nloaded = .0    # share of rolls that show the highest face\nseed = 0       # another seed, other rolls\ncatalog = None # a catalog has no say in this",
+        "sides = 6      # faces of the die\nrolls = 20     # more rolls, less chance; 1 = a single one\nloaded = .0    # share of rolls that show the highest face\nseed = 0       # another seed, other rolls\ncatalog = None # a catalog has no say in this",
         "import random\nimport matplotlib.pyplot as plt\nfrom partvision.core import PartvisionError\nfrom partvision.experiments import record",
         "if sides < 2: raise PartvisionError(f'a die with {sides} sides does not roll; set sides to 2 or more')\nrandom.seed(seed)\nfell = [sides if random.random() < loaded else random.randint(1, sides) for _ in range(rolls)]\nmean = sum(fell)/rolls",
         "fig, ax = plt.subplots(figsize=(4, 2))\nax.bar(range(1, sides + 1), [fell.count(i + 1) for i in range(sides)])\nax.set(title=f'{rolls} rolls, mean {mean:.2f}', xlabel='face', ylabel='rolls');",
@@ -127,22 +127,24 @@ def _experiment(name, root):
     if name not in found: raise PartvisionError(f"there is no experiment {name!r}{nearest(name, found) or '; there are ' + (', '.join(found) or 'none in nbs/experiments')}")
     return found[name]
 
+def _default(node, notebook):
+    "Name and default of one line of a cell of knobs."
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, 'target', None)
+    try: return target.id, ast.literal_eval(node.value)
+    except (AttributeError, ValueError):
+        raise PartvisionError(f"{notebook}: the knob `{ast.unparse(node)}` is not a plain value; give it a number, text, list or None and compute further down") from None
+
 def knobs(
     path # experiment notebook
 )->dict: # name → default, in order
     "The parameters that a notebook takes."
     from nbformat import read
-    from papermill import inspect_notebook
-    path, tags = Path(path), lambda cell: cell.metadata.get('tags', [])
-    if not any('parameters' in tags(c) for c in read(path, 4).cells):
-        raise PartvisionError(f'{path.name} has no cell tagged `parameters`; tag the one that holds its knobs')
-    try: return {k: ast.literal_eval(p['default']) for k, p in inspect_notebook(_unformatted(path)).items()}
-    except (ValueError, SyntaxError) as e:
-        raise PartvisionError(f'{path.name}: a knob is not a plain value ({e}); give it a number, text, list or None and compute further down') from e
-
-def _unformatted(path):
-    "A path whose braces papermill leaves alone."
-    return str(path).replace('{', '{{').replace('}', '}}')
+    path = Path(path)
+    cells = [c.source for c in read(path, 4).cells if 'parameters' in c.metadata.get('tags', [])]
+    if not cells: raise PartvisionError(f'{path.name} has no cell tagged `parameters`; tag the one that holds its knobs')
+    try: lines = ast.parse(cells[0]).body
+    except SyntaxError as e: raise PartvisionError(f"{path.name}: line {e.lineno} of the cell tagged `parameters` is not Python: {e.msg}") from e
+    return dict(_default(node, path.name) for node in lines)
 
 # %% ../nbs/81_experiments.ipynb #cell-018
 def _fit(
@@ -378,11 +380,16 @@ def _cell_error(e):
     text = str(e.evalue).strip()
     return text if e.ename == 'PartvisionError' else f"{e.ename}: {text.splitlines()[0] if text else 'no message'} (cell {e.exec_count})"
 
+def _unformatted(path):
+    "A path whose braces papermill leaves alone."
+    return str(path).replace('{', '{{').replace('}', '}}')
+
 def _run_notebook(run, root, folder, env, alive):
     "Execute a run's notebook into `folder`; gives None, or a sentence about what went wrong."
     import papermill
     from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
+    logging.getLogger('papermill').setLevel(logging.ERROR) # what it warns about was checked before
     with tempfile.TemporaryDirectory(prefix='partvision-') as sockets:
         kernel = dict(resources=dict(metadata=dict(path=str(root))), kernel_manager_class=_kernel_class(dict(env, PARTVISION_RUN=str(folder)), alive),
                       config=Config(KernelManager=dict(transport='ipc', ip=f'{sockets}/kernel')))

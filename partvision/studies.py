@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'CHECKS', 'SMALL', 'look_alikes', 'plant_errors', 'found_scores', 'suggested', 'fixing_effect', 'recovered',
-           'views_table', 'checks_table', 'more_data', 'bundle_cost', 'recipe_knobs', 'study_data', 'truth_of', 'about',
-           'with_true_labels', 'several_views', 'label_errors', 'plot_found', 'plot_effect', 'plot_views', 'plot_more',
-           'plot_epochs', 'plot_classes', 'plot_pictures', 'plot_worst', 'plot_checks', 'plot_copies', 'plot_doubtful']
+           'views_table', 'checks_table', 'more_data', 'bundle_cost', 'recipe_knobs', 'study_data', 'one_label',
+           'truth_of', 'about', 'with_true_labels', 'several_views', 'label_errors', 'plot_found', 'plot_effect',
+           'plot_views', 'plot_more', 'plot_epochs', 'plot_classes', 'plot_pictures', 'plot_worst', 'plot_checks',
+           'plot_copies', 'plot_doubtful']
 
 # %% ../nbs/80_studies.ipynb #cell-002
 import numpy as np, pandas as pd
 from pathlib import Path
 from .core import PartvisionError, cache_dir, nearest, open_picture, workspace
-from .catalog import SPLITS, class_names, image_path, read_catalog
+from .catalog import SPLITS, class_names, image_path, is_multilabel, read_catalog
 from .metrics import group_bootstrap, topk
 from .evaluate import COLOURS, _figure, part_labels
 from .fusion import fuse
@@ -232,14 +233,22 @@ def study_data(
 
 def _decided(catalog):
     "A catalog with the decisions beside it applied."
-    from partvision.labels.decisions import apply_decisions, read_decisions
     ledger = Path(catalog.attrs['path']).parent/'decisions.jsonl'
-    return apply_decisions(catalog, read_decisions(ledger)) if ledger.exists() else catalog
+    if not ledger.exists(): return catalog
+    from partvision.labels.decisions import apply_decisions, read_decisions
+    return apply_decisions(catalog, read_decisions(ledger))
 
 def _small_parts():
     "The generated parts that experiments use where they are given nothing."
     from partvision.synth.parts import make_parts
     return make_parts(cache_dir()/'small-parts', **SMALL)
+
+def one_label(
+    catalog # of `study_data`
+): # its labelled pictures
+    "The pictures that have a label; raises `PartvisionError` where one has several."
+    if is_multilabel(catalog): raise PartvisionError(f"{catalog.attrs['path']} has pictures with several labels or none of the classes; this experiment asks for one label a picture")
+    return catalog[catalog.label.notna()].reset_index(drop=True)
 
 def truth_of(
     catalog # of `study_data`
@@ -255,7 +264,7 @@ def about(
     n:int      # pictures or parts
 )->dict: # data, split, n, pictures: what `record` takes
     "On what a figure was measured."
-    made = catalog.source.isin(['synth', 'drawn']).all()
+    made = (Path(catalog.attrs['path']).parent/'synth.json').exists() or (catalog.source == 'drawn').all()
     return dict(data=Path(catalog.attrs['root']).name, split=split, n=n, pictures='generated' if made else 'real')
 
 # %% ../nbs/80_studies.ipynb #cell-031
@@ -272,9 +281,8 @@ def several_views(
 ): # those of its pictures whose part has at least two, with true_label
     "The parts that are seen more than once; raises `PartvisionError` where there are none."
     views = catalog.part.map(catalog.part.value_counts())
-    c = catalog.assign(true_label=with_true_labels(catalog).true_label)[(views > 1) & catalog.label.notna()].reset_index(drop=True)
+    c = catalog.assign(true_label=with_true_labels(catalog).true_label)[views > 1].reset_index(drop=True)
     if not len(c): raise PartvisionError('no part of this catalog has two pictures; take the part from the file names with: partvision ingest --part')
-    c.attrs = catalog.attrs
     return c
 
 def label_errors(
