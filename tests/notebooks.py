@@ -2,8 +2,10 @@
 
     python tests/notebooks.py                  every notebook whose outputs are older than its code
     python tests/notebooks.py nbs/00_core.ipynb …   these, whatever their stamp says
+    python tests/notebooks.py --test [nbs/…]   execute without writing, two at a time, cells marked slow left out
 """
-import hashlib, os, re, sys
+import hashlib, os, re, sys, time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -64,8 +66,29 @@ def execute(path):
     return size_kb(nb)
 
 
+def test(paths, workers=2):
+    """Whether all notebooks run, as `nbdev_test` does it, which looks into one folder only.
+
+    A worker imports torch and fastai once for all its notebooks: most of the time that these would need by themselves.
+    """
+    from nbdev.test import test_nb
+    failed, start = [], time.monotonic()
+    with ProcessPoolExecutor(workers) as pool:
+        # the large ones first, so that none is left to run alone at the end
+        todo = {pool.submit(test_nb, p, skip_flags=['slow'], basepath=NBS.parent): p for p in sorted(paths, key=lambda p: -p.stat().st_size)}
+        for job in as_completed(todo):
+            name = todo[job].relative_to(NBS)
+            try: passed, seconds = job.result()
+            except Exception as e: passed, seconds = print(f'{name}: {e}', file=sys.stderr), 0 # a worker that died
+            if not passed: failed.append(str(name))
+            print(f"{'passed' if passed else 'FAILED'}  {name}  {seconds:.0f} s", flush=True)
+    print(f'{len(paths) - len(failed)} notebooks passed, {len(failed)} failed in {time.monotonic() - start:.0f} s', *failed, sep='\n  ')
+    return int(bool(failed))
+
+
 def main(args):
     os.environ.update(PYTHONHASHSEED='0', TQDM_DISABLE='1')
+    if args[:1] == ['--test']: return test([Path(a).resolve() for a in args[1:]] or notebooks())
     todo = [Path(a).resolve() for a in args] or [p for p in notebooks() if is_stale(p)]
     failed = 0
     for path in todo:

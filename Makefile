@@ -1,0 +1,76 @@
+# Everything is set up and run from here; `make` alone says what there is.
+# The environment is .venv, or any other: make test VENV=/path/to/venv (blanks are fine).
+# Targets are commands, not files, so that no path needs to be written in make's own language, which knows no blanks.
+
+SHELL := /bin/sh
+VENV := .venv
+PY = "$(VENV)/bin/python"
+export PYTHONPATH := $(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help env tesseract demo test test-real lab notebooks bench
+
+help: ## this list
+	@echo "make demo       set up, run the main job on generated parts, and say where the report site is"
+	@echo "make test       set up, run every notebook test and pytest"
+	@echo "make env        only set up: environment in .venv, or in VENV=…"
+	@echo "make lab        JupyterLab on the notebooks"
+	@echo "make notebooks  execute the notebooks whose outputs are older than their code, and export the package"
+	@echo "make test-real  tests on the whole of the real data sets, minutes each"
+	@echo "make bench      speed and accuracy, written to tests/benchmarks/table.md"
+
+# Installs again only when what it reads has changed, or when a checkout with its own environment was moved.
+env:
+	@case "$(VENV)" in /*) here= ;; *) here=$$PWD ;; esac; \
+	want="$$( (cat settings.ini constraints.txt setup.py; echo "$$here") | cksum)"; \
+	if [ "$$(cat "$(VENV)/partvision.stamp" 2>/dev/null)" = "$$want" ] && [ -x $(PY) ]; then exit 0; fi; \
+	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+		python=; half=; \
+		for p in python3.11 python3.12 python3.13 python3; do \
+			$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
+			half=$$p; $$p -c 'import venv, ensurepip' 2>/dev/null || continue; \
+			python=$$p; break; \
+		done; \
+		if [ -z "$$python" ]; then \
+			if [ -n "$$half" ]; then echo "$$half has no venv: install it (Debian, Ubuntu: apt-get install $$($$half -c 'import sys; print("python3.%d" % sys.version_info[1])')-venv) and try again." >&2; \
+			else echo "Python 3.11 is missing (3.12 and 3.13 do as well): install it with venv (Debian, Ubuntu: apt-get install python3.11 python3.11-venv) and try again." >&2; fi; \
+			exit 1; \
+		fi; \
+		echo "Environment $(VENV) from $$($$python --version)"; \
+		$$python -m venv --clear "$(VENV)" || exit 1; \
+	fi; \
+	echo "Installing into $(VENV): 7 GB and some minutes the first time"; \
+	$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[all]" || \
+		{ echo "The packages were not installed (see above); with a network and 10 GB free, the same command goes on." >&2; exit 1; }; \
+	echo "$$want" > "$(VENV)/partvision.stamp"
+
+tesseract:
+	@command -v tesseract >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Tesseract"; \
+		(apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends tesseract-ocr) >/dev/null 2>&1; \
+	fi; \
+	command -v tesseract >/dev/null || \
+		echo "Tesseract is not installed; going on without it. To have it: sudo apt-get install tesseract-ocr (Debian, Ubuntu), sudo dnf install tesseract (Fedora), brew install tesseract (macOS)."
+
+demo: env tesseract
+	@"$(VENV)/bin/partvision" demo
+
+# Two notebooks at a time, each on one thread; pytest runs even if a notebook failed, and its summary comes last.
+test: env
+	@status=0; \
+	OMP_NUM_THREADS=1 $(PY) tests/notebooks.py --test || status=1; \
+	$(PY) -m pytest || status=1; \
+	exit $$status
+
+test-real: env
+	@$(PY) -m pytest -m real
+
+lab: env
+	@$(PY) -m jupyterlab $$([ "$$(id -u)" = 0 ] && echo --allow-root) --notebook-dir nbs
+
+notebooks: env
+	@$(PY) tests/notebooks.py && $(PY) -c "from nbdev.doclinks import nbdev_export; nbdev_export()"
+
+bench: env
+	@for f in tests/benchmarks/bench_*.py; do echo "$$f"; $(PY) "$$f" || exit 1; done
