@@ -137,8 +137,9 @@ def _scores_multi(labels, probs, classes):
     table = per_class(labels, said, classes)
     for i, row in enumerate(table.values()): row['ap'] = float(average_precision_score(labels[:, i], probs[:, i])) if row['n'] else float('nan')
     decisions = np.stack([1 - probs.ravel(), probs.ravel()], 1)
+    rank = (-probs).argsort(1, kind='stable').argsort(1)
     present = [row['ap'] for row in table.values() if row['n']]
-    return dict(n=len(labels), accuracy=float((said == labels).all(1).mean()), hamming=float(hamming_loss(labels, said)), macro_f1=macro_f1(table) if present else float('nan'),
+    return dict(n=len(labels), accuracy=float((said == labels).all(1).mean()), top4=float(((rank < 4) | (labels == 0)).all(1).mean()), hamming=float(hamming_loss(labels, said)), macro_f1=macro_f1(table) if present else float('nan'),
                 micro_f1=float(f1_score(labels, said, average='micro', zero_division=np.nan)), map=float(np.mean(present)) if present else float('nan'),
                 ece=ece(labels.ravel(), decisions), ece_debiased=ece_debiased(labels.ravel(), decisions), per_class=table)
 
