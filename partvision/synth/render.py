@@ -20,14 +20,14 @@ def contact_sheet(
     titles=None,     # a short text for each
     columns:int=8,
     width:int=960,   # pixels
-    quality:int=72   # of the JPEG
+    quality:int=60   # of the JPEG
 )->bytes: # a JPEG file
     "Pictures side by side."
     from PIL import Image, ImageDraw, ImageFont
     cell, head = width//columns, 15 if titles else 0
     rows = -(-len(pictures)//columns)
     sheet = Image.new('RGB', (cell*columns, (cell + head)*rows), 'white')
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     for i, p in enumerate(pictures):
         x, y = i % columns*cell, i//columns*(cell + head)
         sheet.paste(Image.fromarray(np.asarray(p)).resize((cell - 2, cell - 2), Image.Resampling.LANCZOS), (x, y + head))
@@ -450,7 +450,7 @@ def _marks():
 def _mark(x, y, m, marks):
     "Height of the stamp at a point of the end face: straight across the axis, or around it where `mark_place` is positive."
     if m[20] > 0:
-        u = np.arctan2(y, x)*m[20]/m[21]*np.float32(32/256) % np.float32(1)
+        u = -np.arctan2(y, x)*m[20]/m[21]*np.float32(32/256) % np.float32(1)
         v = (m[20] - np.sqrt(x*x + y*y))/m[21] + np.float32(.5)
     else: u, v = np.float32(.5) - x/m[20]*np.float32(.5), np.float32(.5) - y/m[21]
     if u < 0 or u >= 1 or v < 0 or v >= 1: return np.float32(0)
@@ -503,7 +503,7 @@ def _life(o, m, size, curve, open_, c):
         c[0] *= 1 - .25*t; c[1] *= 1 - .45*t; c[2] *= 1 - .7*t
         c[4] = min(1., c[4] + .2*t)
     if m[11] > 0:
-        w = _smooth(.5, 1.6, curve*(.4 + 1.3*_fbm(o[0]*q*5 + s, o[1]*q*5, o[2]*q*5)))*m[11]
+        w = _smooth(.8, 2.4, curve*(.2 + 1.6*_fbm(o[0]*q*5 + s, o[1]*q*5, o[2]*q*5)))*m[11]
         for k in range(3): c[k] = c[k]*(1 - w) + m[12 + k]*w
         c[3] = c[3]*(1 - w) + w
         c[4] = c[4]*(1 - w) + .3*w

@@ -69,7 +69,7 @@ def _materials(label, mesh, rng, wear):
     for slot, names in OTHERS.get(label, {}).items(): rows[slot] = finish(rng.choice(names), rng, wear)
     rows[7] = body.copy()
     rows[7][17] = KNURL
-    if label in LINEAR: rows[0][5] *= -1
+    if label in LINEAR: rows[0][5] *= -.5
     if rng.random() < .7: _stamped(label, mesh, rows[0], rng)
     return rows[:int(mesh.slots.max()) + 1]
 
@@ -81,7 +81,9 @@ def _stamped(label, mesh, row, rng):
     "Put a stamp into a material row, if this kind of part carries one."
     if label not in STAMPS: return
     i, d = mesh.info, mesh.info.get('d', 0)
-    place, height = (i['mark'][0], .055*i['mark'][0]*2) if 'mark' in i else (-.62*d, .36*d) if i['thread'] == 'screw' else (.66*d, .2*d)
+    if 'mark' in i: place, height = i['mark'][0], .11*i['mark'][0] # on the ring of a bearing
+    elif label in ('hex_bolt', 'flange_bolt'): place, height = -1.2*d, .3*d # across the head
+    else: place, height = .65*d, .17*d # around the bore or the socket
     row[19:22] = 1 + MARKS.index(str(rng.choice(STAMPS[label]))), place, height
 
 # %% ../../nbs/16b_synth.scene.ipynb #cell-009
@@ -363,7 +365,7 @@ def _finger(things, rng, side, radius):
     v = things[0].placed()[0]
     girth = np.clip(rng.uniform(7, 9.5), .2*radius, .5*radius)
     u = np.array([np.cos(side), np.sin(side)])
-    tip = u*_reach(v, u)*rng.uniform(.35, .95)
+    tip = u*_reach(v, u)*rng.uniform(.55, 1.)
     under = np.hypot(v[:, 0] - tip[0], v[:, 1] - tip[1]) < girth*.8
     base = float(v[under, 2].max()) if under.any() else 0.
     t = np.linspace(0, 1, 44)
@@ -374,7 +376,7 @@ def _finger(things, rng, side, radius):
     knuckle = 1 + .07*np.exp(-((t - .3)/.05)**2) + .09*np.exp(-((t - .62)/.06)**2) + .14*t
     glove = rng.random() < .65
     colour = GLOVES[rng.integers(len(GLOVES))] if glove else SKINS[rng.integers(len(SKINS))]
-    row = material(np.float32(colour)*rng.uniform(.8, 1.15), 0., rng.uniform(.3, .45) if glove else .5, bump=.16 if glove else .07, grain=.35 if glove else 2.5, kind=0 if glove else SKIN, seed=float(rng.integers(1, 99)))
+    row = material(np.float32(colour)*rng.uniform(.8, 1.15), 0., rng.uniform(.3, .45) if glove else .5, bump=.2 if glove else .08, grain=.55 if glove else 2.5, kind=0 if glove else SKIN, seed=float(rng.integers(1, 99)))
     things.append(Thing(tube(path, girth*knuckle*cap*np.linspace(1, 1.12, 44), 26), materials=[row]))
     return row
 
@@ -437,8 +439,8 @@ def make_scene(
     if rng.random() < .45: _clutter(things, rng, radius, part.label)
     way = rng.random()
     if way < .10: _tape(things, rng, radius)
-    elif way < .20: _fingers(things, rng, radius, azimuth)
-    elif way < .27: _in_front(things, rng, radius, azimuth)
+    elif way < .18: _fingers(things, rng, radius, azimuth)
+    elif way < .25: _in_front(things, rng, radius, azimuth)
     room = bench or rng
     ground = _make_ground(room, 2*camera.distance*np.tan(.3))
     light = make_light(room, _unit(camera.eye))
