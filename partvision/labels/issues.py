@@ -14,7 +14,8 @@ from ..catalog import class_names, is_multilabel, targets
 # %% ../../nbs/31_labels.issues.ipynb #cell-005
 def _matrix(p, n, multi):
     "One model's probabilities, checked, as float64; rows of single labels sum to one exactly."
-    p = np.asarray(p, dtype=np.float64)
+    try: p = np.asarray(p, dtype=np.float64)
+    except (ValueError, TypeError) as e: raise PartvisionError('pred_probs holds text or rows of different length; give numbers, one column per class') from e
     if p.ndim != 2 or p.shape[1] < 1 + (not multi): raise PartvisionError(f'pred_probs has shape {p.shape}; give one row per picture and one column per class, at least two')
     if len(p) != n: raise PartvisionError(f'{n} labels but {len(p)} rows of pred_probs; give one row per label')
     bad = np.flatnonzero(~np.isfinite(p).all(1))
@@ -239,6 +240,7 @@ def find_issues(
 def _reduced(features, components=256):
     "Standardised features on their main axes, as float32: the same model in a fraction of the time."
     X = np.asarray(features, np.float32)
+    if X.ndim != 2: raise PartvisionError(f'features have shape {X.shape}; give one row per picture')
     if not np.isfinite(X).all(): raise PartvisionError('features are not finite; embed the pictures again')
     X = (X - X.mean(0))/(X.std(0) + 1e-6)
     if min(X.shape) <= components: return X
@@ -253,6 +255,7 @@ def _folds(y, groups, n_folds, seed):
     n = len(np.unique(groups))
     if n < 2: raise PartvisionError('all pictures belong to one group; nothing can be held back, so give at least two groups')
     if y.ndim == 2: return list(GroupKFold(min(n_folds, n), shuffle=True, random_state=seed).split(y, groups=groups))
+    if n_folds < 2: raise PartvisionError(f'n_folds is {n_folds}; at least two folds are needed')
     n_folds = min(n_folds, n, np.bincount(y).max())
     if n_folds < 2: raise PartvisionError('every class has one picture; give at least two of some class')
     with warnings.catch_warnings():
