@@ -238,7 +238,7 @@ def _take_all(out, plan, settings, workers):
 
 def _in_processes(out, shots, settings, workers):
     "The same shared between processes; they end with this one."
-    take(shots.true_label[0], 0, 0, settings['seed'], 32) # so that numba compiles once and not in each
+    for label in progress(shots.true_label[:1], 'compiling'): take(label, 0, 0, settings['seed'], 32) # here, once, and not in each
     crew = [_start(out, k, workers) for k in range(workers)]
     try:
         for _ in progress(_dots(crew), 'pictures', len(shots)): pass

@@ -8,10 +8,11 @@ __all__ = ['FINISHES', 'BODIES', 'OTHERS', 'LINEAR', 'STAMPS', 'WARM', 'DAY', 'C
            'picture']
 
 # %% ../../nbs/16b_synth.scene.ipynb #cell-002
-import functools, io, zlib
+import io, zlib
 import numpy as np
-from .meshes import Mesh, join, lathe, part_mesh, part_names, classes
-from .render import (Thing, Camera, Light, Ground, GROUNDS, MARKS, KNURL, BARCODE, SKIN, material, render, photograph, _box, _unit)
+from .meshes import Mesh, part_mesh, part_names, classes
+from .render import (Thing, Camera, Light, Ground, GROUNDS, MARKS, KNURL, BARCODE, SKIN, material,
+    render, photograph, _box, _unit)
 
 # %% ../../nbs/16b_synth.scene.ipynb #cell-005
 FINISHES = { # colour, metal, range of roughness, what else
