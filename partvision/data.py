@@ -40,7 +40,7 @@ class Vary(RandTransform):
     split_idx, order = None, 1
     def __init__(self, 
         size:int,  # pixels a side
-        scale=.5,  # smallest share of the picture's area that a crop keeps
+        scale=.6,  # smallest share of the picture's area that a crop keeps
         light=.25  # largest relative change of brightness, contrast and colour
     ): 
         super().__init__()
@@ -53,15 +53,16 @@ class Vary(RandTransform):
         return PILImage(x.resize((self.size, self.size), Resampling.BILINEAR))
 
 # %% ../nbs/21_data.ipynb #cell-007
-def _by_split(rows):
-    "Positions of the training and of the validation rows."
-    return [[i for i, r in enumerate(rows) if r['split'] == s] for s in ('train', 'valid')]
+def _by_split(refit):
+    "A function that gives the positions of the rows to train on and of those to validate on."
+    splits = ({'train', 'valid'} if refit else {'train'}), {'valid'}
+    return lambda rows: [[i for i, r in enumerate(rows) if r['split'] in s] for s in splits]
 
-def _block(classes, multi, size, scale, stats):
+def _block(classes, multi, size, scale, stats, refit):
     "The data block for one class or for several classes a picture."
     label = MultiCategoryBlock(vocab=classes) if multi else CategoryBlock(vocab=classes, sort=False)
     picture = TransformBlock(type_tfms=lambda r: PILImage(open_picture(r['path'], size)), batch_tfms=IntToFloatTensor)
-    return DataBlock(blocks=(picture, label), get_y=lambda r: r['label'], splitter=_by_split,
+    return DataBlock(blocks=(picture, label), get_y=lambda r: r['label'], splitter=_by_split(refit),
                      item_tfms=Vary(size, scale), batch_tfms=Normalize.from_stats(*stats, cuda=False))
 
 def dataloaders(
@@ -70,9 +71,10 @@ def dataloaders(
     mean=(.5, .5, .5),  # of the colours in [0, 1], as the backbone wants them
     std=(.5, .5, .5),   # likewise
     batch_size:int=32,  # pictures a batch
-    classes=None,       # order of the outputs; None = those of the training split, sorted
-    scale=.5,           # smallest share of a picture that a crop keeps
+    classes=None,       # order of the outputs; None = those trained on, sorted
+    scale=.6,           # smallest share of a picture that a crop keeps
     seed:int=0,         # decides order and variation
+    refit:bool=False,   # train on the validation pictures too
     workers:int=0       # processes that read pictures beside the training one
 )->DataLoaders:
     "fastai loaders of a catalog's training and validation pictures; raises `PartvisionError` where one of them is empty."
@@ -80,8 +82,8 @@ def dataloaders(
     for split in ('train', 'valid'):
         if not (used.split == split).any(): raise PartvisionError(f'no labelled picture is in split {split}; give the catalog splits with: partvision ingest')
     multi = is_multilabel(used)
-    classes = list(classes or class_names(used[used.split == 'train']))
+    classes = list(classes or class_names(used if refit else used[used.split == 'train']))
     targets(used, classes, multi)
     rows = [dict(path=p, split=s, label=label_parts(l) if multi else l) for p, s, l in zip(image_paths(used), used.split, used.label)]
     random.seed(seed)
-    return _block(classes, multi, size, scale, (mean, std)).dataloaders(rows, bs=batch_size, num_workers=workers)
+    return _block(classes, multi, size, scale, (mean, std), refit).dataloaders(rows, bs=batch_size, num_workers=workers)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np, random, torch
 from fastcore.basics import patch
 from fastai.callback.mixup import MixUp
+from fastai.callback.training import BnFreeze
 from fastai.vision.all import (BCEWithLogitsLossFlat, Callback, CancelFitException, LabelSmoothingCrossEntropy, Learner, Recorder, 
                                ProgressCallback, accuracy, accuracy_multi)
 from safetensors.torch import load_file, save_file
@@ -28,12 +29,13 @@ RECIPES = dict(
     frozen=dict(size=192),  # pixels a side; nothing else to choose
     finetune=dict(
         size=192,       # pixels a side
-        epochs=6,       # times through the training pictures
-        lr=1e-3,        # largest learning rate, of the head; early layers get a tenth
+        epochs=8,       # times through the training pictures
+        lr=3e-4,        # largest learning rate; early layers get a quarter
         batch_size=32,  # pictures a step
-        mixup=.2,       # strength of blending pictures: label noise is learned less readily
-        smoothing=.1,   # label smoothing, for the same reason
-        patience=3))    # epochs without improvement on the validation split before it stops
+        mixup=0.,       # strength of blending pictures, 0 to 1; more for very noisy labels and many epochs
+        smoothing=.1,   # label smoothing: label noise is learned less readily
+        patience=4,     # epochs without improvement on the validation split before it stops
+        refit=False))   # train on the validation split too: for the last fit, when nothing is left to choose
 
 def _knobs(recipe, given):
     "The recipe's knobs with those given put in."
@@ -93,10 +95,11 @@ class Checkpoint(Callback):
         folder,       # where the state is kept
         key:str,      # identifies data and parameters; a state of another key is ignored
         seed:int=0,   # decides every epoch's random numbers
-        patience:int=3 # epochs without improvement before it stops
+        patience:int=3, # epochs without improvement before it stops
+        last:bool=False # keep the last epoch instead of the best
     ):
         super().__init__()
-        self.folder, self.key, self.seed, self.patience = Path(folder), key, seed, patience
+        self.folder, self.key, self.seed, self.patience, self.last = Path(folder), key, seed, patience, last
         self.lost, self.state = None, dict(key=key, done=0, best=None, best_epoch=0, history=[])
 
     def load(self, learn):
@@ -121,7 +124,7 @@ def after_epoch(self:Checkpoint):
     if epoch <= state['done']: return # skipped: it was done before the kill
     train_loss, valid_loss, acc = self.recorder.values[-1]
     if not np.isfinite(train_loss): self.lost = epoch; raise CancelFitException
-    better = state['best'] is None or (acc, -valid_loss) > tuple(state['best'])
+    better = self.last or state['best'] is None or (acc, -valid_loss) > tuple(state['best'])
     state['history'].append(dict(epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, accuracy=acc))
     state.update(done=epoch, best=[acc, -valid_loss] if better else state['best'], best_epoch=epoch if better else state['best_epoch'])
     self._write(better)
@@ -155,18 +158,18 @@ class Bar(Callback):
     def after_fit(self): self.steps = None
 
 # %% ../nbs/22_train.ipynb #cell-016
-def _fit(model, catalog, classes, multi, folder, key, seed, size, epochs, lr, batch_size, mixup, smoothing, patience):
+def _fit(model, catalog, classes, multi, folder, key, seed, size, epochs, lr, batch_size, mixup, smoothing, patience, refit):
     "Fine-tune a model that has a head, going on where an earlier run of the same key stopped."
     seed_everything(seed)
-    dls = dataloaders(catalog, size, model.body.mean, model.body.std, batch_size, classes, seed=seed)
-    keep = Checkpoint(folder, key, seed, patience)
+    dls = dataloaders(catalog, size, model.body.mean, model.body.std, batch_size, classes, seed=seed, refit=refit)
+    keep = Checkpoint(folder, key, seed, epochs if refit else patience, last=refit)
     loss = BCEWithLogitsLossFlat() if multi else LabelSmoothingCrossEntropy(smoothing)
     learn = Learner(dls, model, loss, splitter=layer_groups, metrics=accuracy_multi if multi else accuracy, 
-                    cbs=[keep, Bar()] + ([MixUp(mixup)] if mixup else []))
+                    cbs=[keep, Bar(), BnFreeze()] + ([MixUp(mixup)] if mixup else []))
     learn.remove_cb(ProgressCallback)
     done = keep.load(learn)
     with learn.no_logging():
-        if done < epochs and done - keep.state['best_epoch'] < patience: learn.fit_one_cycle(epochs, slice(lr/10, lr), start_epoch=done)
+        if done < epochs and done - keep.state['best_epoch'] < patience: learn.fit_one_cycle(epochs, slice(lr/4, lr), start_epoch=done)
     if keep.lost: raise PartvisionError(f'the loss is no longer a number in epoch {keep.lost}; train with a smaller lr, such as {lr/10:g}')
     model.load_state_dict(keep.best_weights())
     return keep.state['history']
@@ -197,7 +200,9 @@ def train(
     "Train on split train, choose on split valid, write a bundle; a killed run continues when called again."
     knobs, known = _knobs(recipe, knobs), _labelled(catalog)
     check_target(out)
-    rows, classes, multi = known[known.split == 'train'], class_names(known[known.split == 'train']), is_multilabel(known)
+    refit = knobs.get('refit', False)
+    rows = known[known.split.isin(['train', 'valid'] if refit else ['train'])]
+    classes, multi = class_names(rows), is_multilabel(known)
     if len(classes) < 2 - multi: raise PartvisionError(f'all training pictures are {classes[0]!r}; a recogniser needs at least two classes')
     model = build_model(backbone, len(classes), weights)
     X = embed(rows, backbone, knobs['size'], weights)
@@ -210,4 +215,4 @@ def train(
     save_bundle(out, model, classes, knobs['size'], model.body.mean, model.body.std, backbone, 'multi' if multi else 'single', 
                        catalog=catalog, recipe=facts | dict(history=history), images=image_paths(rows)[:8])
     shutil.rmtree(work, ignore_errors=True)
-    return _with_metrics(out, known[known.split == 'valid'], classes, multi)
+    return _with_metrics(out, known[(known.split == 'valid') & (not refit)], classes, multi)
