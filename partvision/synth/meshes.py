@@ -478,4 +478,5 @@ def part_mesh(
 # %% ../../nbs/16_synth.meshes.ipynb #cell-037
 if __name__ == '__main__' and __spec__:
     if len(sys.argv) != 2: sys.exit('usage: python -m partvision.synth.meshes OUT.npz')
-    make_meshes(sys.argv[1])
+    try: make_meshes(sys.argv[1])
+    except PartvisionError as e: sys.exit(str(e))
