@@ -577,12 +577,13 @@ def run_batch(
 def _now(): return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
 
 def _follow(name, runs, root, submit):
-    "Wait for all runs, telling how each ended; gives id, notebook, state and error of each, in the order of the batch."
+    "Wait for all runs, telling how each ended; gives id, notebook, state, verdict and error of each, in the order of the batch."
     from tqdm import tqdm
     varying, ended = _varying(runs), {}
     for run, result in progress(_ended(runs, root, submit), name, total=len(runs)):
         tqdm.write(_report(run, result, varying), file=sys.stderr)
-        ended[run['id']] = dict(id=run['id'], notebook=run['notebook'], state='reused' if result['reused'] else result['state'], error=result['error'])
+        ended[run['id']] = dict(id=run['id'], notebook=run['notebook'], state='reused' if result['reused'] else result['state'],
+                                verdict=result['verdict'], error=result['error'])
     return [ended[run['id']] for run in runs]
 
 # %% ../nbs/81_experiments.ipynb #cell-053

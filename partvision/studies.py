@@ -234,10 +234,8 @@ def study_data(
 
 def _decided(catalog):
     "A catalog with the decisions beside it applied."
-    ledger = Path(catalog.attrs['path']).parent/'decisions.jsonl'
-    if not ledger.exists(): return catalog
     from partvision.labels.decisions import apply_decisions, read_decisions
-    return apply_decisions(catalog, read_decisions(ledger))
+    return apply_decisions(catalog, read_decisions(catalog.attrs['path']))
 
 def _small_parts():
     "The generated parts that experiments use where they are given nothing."
