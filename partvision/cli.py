@@ -6,7 +6,7 @@
 __all__ = ['VERBS', 'DEMO', 'Parser', 'verb', 'main']
 
 # %% ../nbs/90_cli.ipynb #cell-002
-import argparse, contextlib, os, sys
+import argparse, contextlib, os, sys, warnings
 from .core import PartvisionError, nearest, to_json
 
 # %% ../nbs/90_cli.ipynb #cell-005
@@ -60,12 +60,14 @@ def _catalog(p, help='catalog.parquet or the folder that holds it'):
 
 @verb('quality', '{"n": 3015, "issues": [{"issue": "blur", "issues": 12, "share": 0.004, "worst": ["a.jpg", …]}, …]}')
 def _quality(p):
-    "Check pictures for blur, darkness, over-exposure and size, and write the scores into the catalog."
+    "Check pictures for blur, darkness, over-exposure, size, duplicates and leaks, and write the scores into the catalog."
     _catalog(p)
     def run(a):
         from partvision.catalog import read_catalog, write_catalog
+        from partvision.duplicates import near_duplicates
         from partvision.quality import check_quality, quality_summary, quality_text
-        catalog = check_quality(read_catalog(a.catalog, a.root))
+        catalog = read_catalog(a.catalog, a.root)
+        catalog = check_quality(catalog if 'near_duplicate_set' in catalog else near_duplicates(catalog))
         write_catalog(catalog, a.catalog)
         _show(a, dict(n=len(catalog), issues=quality_summary(catalog).to_dict('records')), quality_text(catalog))
     return run
@@ -268,6 +270,7 @@ def main(
     "The command `partvision`."
     try:
         args = _parser().parse_args(argv)
+        warnings.simplefilter('ignore', FutureWarning) # of libraries among themselves
         return args.run(args) or 0
     except SystemExit as e: return e.code or 0
     except PartvisionError as e: print(f'partvision: {e}', file=sys.stderr)

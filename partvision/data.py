@@ -70,7 +70,7 @@ def dataloaders(
     size:int=192,       # pixels a side
     mean=(.5, .5, .5),  # of the colours in [0, 1], as the backbone wants them
     std=(.5, .5, .5),   # likewise
-    batch_size:int=32,  # pictures a batch
+    batch_size:int=32,  # pictures a batch, at most all of them
     classes=None,       # order of the outputs; None = those trained on, sorted
     scale=.6,           # smallest share of a picture that a crop keeps
     seed:int=0,         # decides order and variation
@@ -85,5 +85,6 @@ def dataloaders(
     classes = list(classes or class_names(used if refit else used[used.split == 'train']))
     targets(used, classes, multi)
     rows = [dict(path=p, split=s, label=label_parts(l) if multi else l) for p, s, l in zip(image_paths(used), used.split, used.label)]
+    n = int((used.split != 'valid').sum()) if not refit else len(used)
     random.seed(seed)
-    return _block(classes, multi, size, scale, (mean, std), refit).dataloaders(rows, bs=batch_size, num_workers=workers)
+    return _block(classes, multi, size, scale, (mean, std), refit).dataloaders(rows, bs=min(batch_size, n), num_workers=workers)
