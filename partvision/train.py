@@ -116,13 +116,17 @@ class Checkpoint(Callback):
     def before_epoch(self):
         seed_everything(self.seed*1000 + self.epoch)
         self.dls.train.rng = random.Random(self.seed*1000 + self.epoch)
+        self.losses = []
+
+    def after_loss(self):
+        if self.training: self.losses.append(float(self.loss))
 
 # %% ../nbs/22_train.ipynb #cell-013
 @patch
 def after_epoch(self:Checkpoint):
     state, epoch = self.state, self.epoch + 1
     if epoch <= state['done']: return # skipped: it was done before the kill
-    train_loss, valid_loss, acc = self.recorder.values[-1]
+    train_loss, (valid_loss, acc) = float(np.mean(self.losses)), self.recorder.values[-1][-2:]
     if not np.isfinite(train_loss): self.lost = epoch; raise CancelFitException
     better = self.last or state['best'] is None or (acc, -valid_loss) > tuple(state['best'])
     state['history'].append(dict(epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, accuracy=acc))
