@@ -271,6 +271,13 @@ def _predict(X, y, k, new, C=.003):
     return probs
 
 # %% ../../nbs/31_labels.issues.ipynb #cell-031
+def _held_back(X, y, k, learn, held):
+    "Probabilities of the held-back rows; those of a class that was not learned keep their label."
+    if y.ndim == 2: return np.stack([_predict(X[learn], t[learn], 2, X[held])[:, 1] for t in y.T], 1)
+    probs, unknown = _predict(X[learn], y[learn], k, X[held]), ~np.isin(y[held], y[learn])
+    probs[unknown] = np.eye(k)[y[held][unknown]]
+    return probs
+
 def out_of_sample_probs(
     features,      # (n,d)
     labels,        # (n,) class names or numbers, or (n,k) zeros and ones
@@ -279,20 +286,17 @@ def out_of_sample_probs(
     seed:int=0     # decides the folds
 )->np.ndarray: # (n,k) probabilities in the order of the sorted classes; rows sum to one, unless labels are a matrix
     "What a linear model that never saw a picture's group says of it."
+    from threadpoolctl import threadpool_limits
     labels = _labels(labels)
     if len(features) != len(labels): raise PartvisionError(f'{len(labels)} labels but {len(features)} rows of features; give one row per label')
     y = labels if labels.ndim == 2 else np.unique(labels, return_inverse=True)[1]
     groups = np.arange(len(y)) if groups is None else np.asarray(groups).astype(str)
     if len(groups) != len(y): raise PartvisionError(f'{len(y)} labels but {len(groups)} groups; give one group per label')
-    X, k = _reduced(features), y.shape[1] if y.ndim == 2 else y.max() + 1
+    k = y.shape[1] if y.ndim == 2 else y.max() + 1
     if k < 2 and y.ndim == 1: raise PartvisionError(f'all labels are {labels[0]!r}; at least two classes are needed to find wrong ones')
-    probs = np.zeros((len(y), k), np.float32)
-    for learn, held in _folds(y, groups, n_folds, seed):
-        if y.ndim == 2: probs[held] = np.stack([_predict(X[learn], t[learn], 2, X[held])[:, 1] for t in y.T], 1)
-        else:
-            probs[held] = _predict(X[learn], y[learn], k, X[held])
-            unknown = held[~np.isin(y[held], y[learn])]
-            probs[unknown] = np.eye(k)[y[unknown]]
+    with threadpool_limits(1): # small matrices: more threads mostly wait for one another
+        X, probs = _reduced(features), np.zeros((len(y), k), np.float32)
+        for learn, held in _folds(y, groups, n_folds, seed): probs[held] = _held_back(X, y, k, learn, held)
     return probs
 
 # %% ../../nbs/31_labels.issues.ipynb #cell-036
