@@ -106,12 +106,15 @@ def _simple_model(features, labels):
 def fixing_effect(
     features, # (n,d)
     catalog,  # with split, group and true_label
-    fixed     # (n,) labels after fixing
-)->pd.DataFrame: # labels (as they are, fixed, right), wrong, accuracy, low, high, n
+    fixed,    # (n,) labels after fixing
+    doubtful=None # (n,) which pictures a person looks at, and corrects where they are wrong; None = nobody looks
+)->pd.DataFrame: # labels (as they are, fixed, reviewed, right), wrong, accuracy, low, high, n
     "What a model that learned from wrong, fixed and right labels scores on the same test pictures."
     features, rows = np.asarray(features, np.float32), []
     learn, test, truth = (catalog.split != 'test').to_numpy(), (catalog.split == 'test').to_numpy(), catalog.true_label.to_numpy()
-    for name, labels in {'as they are': catalog.label.to_numpy(), 'fixed': np.asarray(fixed), 'right': truth}.items():
+    given = catalog.label.to_numpy()
+    reviewed = {} if doubtful is None else {'reviewed': np.where(doubtful, truth, given)}
+    for name, labels in ({'as they are': given, 'fixed': np.asarray(fixed)} | reviewed | {'right': truth}).items():
         model = _simple_model(features[learn], labels[learn])
         correct = model.predict(features[test]) == truth[test]
         low, high = group_bootstrap(correct, catalog.group[test])
@@ -119,10 +122,11 @@ def fixing_effect(
     return pd.DataFrame(rows)
 
 def recovered(
-    effect # of `fixing_effect`
+    effect,    # of `fixing_effect`
+    by='fixed' # or reviewed
 )->float: # 1 = all that the wrong labels cost; not a number where they cost nothing
     "The share of the lost accuracy that fixing brought back."
-    noisy, fixed, clean = effect.accuracy
+    noisy, fixed, clean = effect.set_index('labels').accuracy[['as they are', by, 'right']]
     return float((fixed - noisy)/(clean - noisy)) if clean > noisy else float('nan')
 
 # %% ../nbs/80_studies.ipynb #cell-019
@@ -327,12 +331,13 @@ def plot_effect(
 ): # matplotlib figure
     "Test accuracy after learning from wrong, fixed and right labels."
     fig, ((ax,),) = _figure(5.6, 3)
-    _intervals(ax, range(3), effect, COLOURS['blue'], fmt='o')
-    ax.set_xticks(range(3), [f'{l}\n({w} wrong)' for l, w in zip(effect.labels, effect.wrong)])
-    ax.set(xlim=(-.5, 2.5), xlabel='labels learned from', ylabel='test accuracy')
+    _intervals(ax, range(len(effect)), effect, COLOURS['blue'], fmt='o')
+    ax.set_xticks(range(len(effect)), [f'{l}\n({w} wrong)' for l, w in zip(effect.labels, effect.wrong)])
+    ax.set(xlim=(-.5, len(effect) - .5), xlabel='labels learned from', ylabel='test accuracy')
     for i, v in enumerate(effect.accuracy): ax.annotate(f'{v:.1%}', (i, v), (8, 0), textcoords='offset points', va='center', fontsize=9)
-    noisy, fixed, clean = effect.accuracy*100
-    ax.set_title(f'The wrong labels cost {clean - noisy:.1f} points, fixing brings {fixed - noisy:+.1f} (n = {effect.n[0]} test pictures)', fontsize=10)
+    points = effect.set_index('labels').accuracy*100
+    gains = [f'{name} {points[name] - points.iloc[0]:+.1f}' for name in points.index[1:-1]]
+    ax.set_title(f"The wrong labels cost {points['right'] - points.iloc[0]:.1f} points; {', '.join(gains)} (n = {effect.n[0]} test pictures)", fontsize=10)
     return fig
 
 def plot_views(
