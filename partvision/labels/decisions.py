@@ -175,10 +175,10 @@ def _play(catalog, decisions):
     "The columns after all decisions, and those that could not be applied with the reason."
     fields = {f: catalog[f].to_numpy(dtype=object).copy() if f in catalog else np.full(len(catalog), None, object) for f in ('label', 'text', 'part')}
     fields['use'], void = np.ones(len(catalog), object), []
-    rows = dict(image=_rows_of(catalog, 'image'), part=_rows_of(catalog, 'part'))
+    rows, sha256 = dict(image=_rows_of(catalog, 'image'), part=_rows_of(catalog, 'part')), catalog.sha256.to_numpy(dtype=object)
     for d in decisions.to_dict('records'):
         own = rows[d['target']].get(d['key'], set())
-        reason = _void(d, own, catalog.sha256.to_numpy())
+        reason = _void(d, own, sha256)
         if reason: void.append({k: d[k] for k in ('id', 'key', 'field')} | dict(reason=reason)); continue
         own = list(own)
         if d['field'] == 'part': _move(rows['part'], fields['part'], own, d['new'])
