@@ -8,7 +8,7 @@ import pytest
 
 import partvision
 from partvision.core import PartvisionError
-from partvision.experiments import identify, load_runs, plan, run_batch, tiny_workspace
+from partvision.experiments import experiments, identify, load_runs, plan, run_batch, tiny_workspace
 
 # A run notes that it has begun and that it has ended, so that one can count what was really computed.
 SLOW = ["# How long does a nap take?\n\n> Sleeps.",
@@ -217,3 +217,13 @@ def test_the_table_takes_parameters_of_several_kinds(root):
     import pandas as pd
     stored = pd.read_parquet(root/'reports'/'runs.parquet')
     assert sorted(stored['metrics.kind']) == ['NoneType', 'int', 'list', 'str'] and len(stored) == 4
+
+
+@pytest.mark.slow
+def test_the_experiments_of_this_workspace_answer_from_their_defaults(tmp_path):
+    for name in ('settings.ini', 'nbs', 'partvision'): (tmp_path/name).symlink_to(Path(__file__).parent.parent/name)
+    summary = run_batch(dict(runs=[dict(notebook=n) for n in experiments(tmp_path)]), jobs=2, root=tmp_path)
+    assert summary['failed'] == 0 and summary['finished'] >= 4
+    table = load_runs(tmp_path)
+    assert table[['verdict', 'metrics.data', 'metrics.split', 'metrics.n', 'metrics.pictures']].notna().all(axis=None)
+    assert set(table['metrics.pictures']) == {'generated'}
