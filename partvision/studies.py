@@ -298,6 +298,8 @@ def label_errors(
     features=None      # (n,d), only for look-alikes
 ): # with label, some wrong, and true_label
     "A catalog with wrong labels in training and validation, of which the truth is known."
+    if (catalog.split == 'test').all() or not (catalog.split == 'test').any():
+        raise PartvisionError(f"{catalog.attrs['path']} needs pictures to test on and pictures to learn from; ingest it without the given splits to have new ones made")
     c = with_true_labels(catalog)
     if kind != 'made': return plant_errors(c.assign(label=c.true_label), noise, kind, seed, features)
     if truth_of(catalog) is None: raise PartvisionError(f"{catalog.attrs['path']} has no truth.parquet beside it, so it has no errors of kind 'made'; choose one of {', '.join(KINDS)}")
