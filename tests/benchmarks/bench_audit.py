@@ -1,7 +1,7 @@
 """How long a label audit of the electronics set takes, against 5-fold cross-validation by fine-tuning with stock fastai.
 
     python tests/benchmarks/bench_audit.py               one fold is fine-tuned whole (10 minutes on 2 quiet cores)
-    python tests/benchmarks/bench_audit.py --fraction .1 two small samples of its batches, extrapolated
+    python tests/benchmarks/bench_audit.py --fraction .1 a tenth of its batches, the rest extrapolated
 
 Both start from an ingested catalog; imports are excluded from both. Peer: same backbone, weights and size, 1 frozen and 2 full epochs.
 """
@@ -35,37 +35,45 @@ def audits(folder):
     return [seconds(lambda: audit(catalog, backbone=BACKBONE, size=SIZE)) for _ in range(2)]
 
 
+def clock():
+    "A callback that sums the time from one training batch to the next, and counts these steps."
+    from fastai.callback.core import Callback
+    class Clock(Callback):
+        total, steps, last = 0, 0, None
+        def before_train(self): self.last = None
+        def after_batch(self):
+            if not self.training: return
+            now = time.perf_counter()
+            if self.last: self.total, self.steps = self.total + now - self.last, self.steps + 1
+            self.last = now
+    return Clock()
+
+
 def fine_tune(catalog, learn, held):
-    "Seconds of one fold with stock fastai on the rows `learn`, judged on the rows `held`."
+    "Seconds of one fold with stock fastai on the rows `learn`, judged on the rows `held`; those between training batches, and how many."
     import pandas as pd
     from fastai.vision.all import ImageDataLoaders, Resize, accuracy, vision_learner
     from partvision.catalog import image_paths
     from partvision.features import load_backbone
-    rows = [*learn, *held]
+    rows, steps = [*learn, *held], clock()
     df = pd.DataFrame(dict(path=[str(p) for p in image_paths(catalog)], label=catalog.label)).iloc[rows].assign(valid=[i >= len(learn) for i in range(len(rows))]).reset_index(drop=True)
     dls = ImageDataLoaders.from_df(df, path='/', fn_col='path', label_col='label', valid_col='valid', item_tfms=Resize(SIZE), bs=BATCH)
-    learner = vision_learner(dls, BACKBONE, pretrained=False, metrics=accuracy)
+    learner = vision_learner(dls, BACKBONE, pretrained=False, metrics=accuracy, cbs=steps)
     learner.model[0].model.load_state_dict(load_backbone(BACKBONE).net.state_dict())
-    with learner.no_bar(), learner.no_logging(): return seconds(lambda: learner.fine_tune(2, freeze_epochs=1))
+    with learner.no_bar(), learner.no_logging(): return seconds(lambda: learner.fine_tune(2, freeze_epochs=1)), steps.total, steps.steps
 
 
 def fold(folder, fraction):
-    "Seconds of one whole fold, and how many of its batches were measured."
+    "Seconds of one whole fold, and how many of its training batches were measured; the rest, validation included, is measured whole."
     from sklearn.model_selection import StratifiedGroupKFold
     from partvision.catalog import read_catalog
     c = read_catalog(folder)
     learn, held = next(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(c.image, c.label, c.group))
-    if fraction == 1: return fine_tune(c, learn, held), len(learn)//BATCH
     whole = len(learn)//BATCH
-    many = max(4, round(fraction*whole))
-    few = many//2
-    t = {n: fine_tune(c, _spread(learn, n*BATCH), _spread(held, max(1, n*len(held)//whole))) for n in (few, many)}
-    return t[many] + (t[many] - t[few])/(many - few)*(whole - many), many + few
-
-
-def _spread(rows, n):
-    "`n` of the rows, evenly spread."
-    return [rows[i*len(rows)//n] for i in range(n)]
+    n = whole if fraction == 1 else max(3, round(fraction*whole))
+    sample = learn if n == whole else [learn[i*len(learn)//(n*BATCH)] for i in range(n*BATCH)]
+    total, between, steps = fine_tune(c, sample, held)
+    return total + between/steps*3*(whole - n), n, whole
 
 
 def child(what, *args):
@@ -87,8 +95,8 @@ def main():
         n = len(ingest(source, f'{d}/catalog'))
         os.environ['PARTVISION_CACHE'] = f'{d}/cache'
         cold, warm = child('audits', f'{d}/catalog')
-        one, batches = child('fold', f'{d}/catalog', args.fraction)
-    how = 'one fold measured' if args.fraction == 1 else f'one fold extrapolated from {batches} of its batches'
+        one, n_batches, whole = child('fold', f'{d}/catalog', args.fraction)
+    how = 'one fold measured' if n_batches == whole else f'one fold extrapolated from {n_batches} of its {whole} batches an epoch'
     load = f'load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores'
     record('label audit of electronics, cold cache, against 5-fold fine-tuning with stock fastai', f'{FOLDS*one/cold:.0f} × faster', f'at least {FASTER} ×', FOLDS*one/cold >= FASTER,
            f'{n} photos: {cold:.0f} s against 5 × {one:.0f} s, {how}, {BACKBONE}, {SIZE} px, 1 frozen + 2 full epochs; imports excluded; {load}')
