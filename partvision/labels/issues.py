@@ -306,7 +306,7 @@ def _audited(known, features, n_folds, seed):
     "Issues of the labelled rows."
     classes, y = class_names(known), targets(known)
     if not classes: raise PartvisionError('no picture has a class; label some, or ingest a folder with one subfolder per class')
-    probs = out_of_sample_probs(features, y, known.group, n_folds, seed)
+    probs = out_of_sample_probs(features, y, known.part.where(known.part.notna(), known.group), n_folds, seed)
     found = find_issues(y, probs, known.group, classes).set_index(known.index)
     return found.assign(given_label=known.label)
 
