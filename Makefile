@@ -2,7 +2,7 @@
 # The environment is .venv, or any other: make test VENV=/path/to/venv (blanks are fine).
 # Targets are commands, not files, so that no path needs to be written in make's own language, which knows no blanks.
 
-SHELL := /bin/sh
+SHELL := /bin/bash
 VENV := .venv
 PY = "$(VENV)/bin/python"
 export PYTHONPATH := $(CURDIR)
@@ -24,7 +24,10 @@ env:
 	@case "$(VENV)" in /*) here= ;; *) here=$$PWD ;; esac; \
 	want="$$( (cat settings.ini constraints.txt setup.py; echo "$$here") | cksum)"; \
 	if [ "$$(cat "$(VENV)/partvision.stamp" 2>/dev/null)" = "$$want" ] && [ -x $(PY) ]; then exit 0; fi; \
-	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	if ! $(PY) -c '' 2>/dev/null; then \
+		if [ -n "$$(ls -A "$(VENV)" 2>/dev/null)" ] && [ ! -f "$(VENV)/pyvenv.cfg" ]; then \
+			echo "$(VENV) holds files but no environment; name another place with make env VENV=…" >&2; exit 1; \
+		fi; \
 		python=; half=; \
 		for p in python3.11 python3.12 python3.13 python3; do \
 			$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
@@ -39,9 +42,17 @@ env:
 		echo "Environment $(VENV) from $$($$python --version)"; \
 		$$python -m venv --clear "$(VENV)" || exit 1; \
 	fi; \
-	echo "Installing into $(VENV): 7 GB and some minutes the first time"; \
-	$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[all]" || \
-		{ echo "The packages were not installed (see above); with a network and 10 GB free, the same command goes on." >&2; exit 1; }; \
+	if ! $(PY) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; then \
+		echo "$(VENV) is an environment of $$($(PY) --version), which must be 3.11 (3.12 and 3.13 do as well); name another with VENV=…" >&2; exit 1; \
+	fi; \
+	if ! $(PY) -m pip --version >/dev/null 2>&1 && ! $(PY) -m ensurepip >/dev/null 2>&1; then \
+		echo "$(VENV) has no pip and none could be put there; delete it and try again" >&2; exit 1; \
+	fi; \
+	echo "Installing into $(VENV): 7 GB and some minutes the first time; details go to $(VENV)/install.log"; \
+	set -o pipefail; $(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[all]" 2>&1 | tee "$(VENV)/install.log" \
+		| { grep --line-buffered -oE '^ +Downloading \S+ \([0-9]{3,}[.0-9]* [MG]B\)|^Installing collected packages' || true; } || \
+		{ grep -E '^ERROR: ' "$(VENV)/install.log" | cut -c -300 | tail -n 3 >&2; \
+		echo "The packages were not installed; with a network and 10 GB free, the same command goes on." >&2; exit 1; }; \
 	echo "$$want" > "$(VENV)/partvision.stamp"
 
 tesseract:
@@ -64,7 +75,7 @@ test: env
 	exit $$status
 
 test-real: env
-	@$(PY) -m pytest -m real
+	@$(PY) -m pytest -m "real or slow"
 
 lab: env
 	@$(PY) -m jupyterlab $$([ "$$(id -u)" = 0 ] && echo --allow-root) --notebook-dir nbs
