@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'DRAWINGS', 'PartvisionError', 'nearest', 'atomic_path', 'to_json', 'write_json', 'read_json',
-           'file_sha256', 'open_picture', 'progress', 'parallel', 'seed_everything', 'workspace', 'cache_dir',
-           'shared_data']
+           'file_sha256', 'open_picture', 'progress', 'parallel', 'keep_memory', 'seed_everything', 'workspace',
+           'cache_dir', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #cell-002
 import contextlib, difflib, hashlib, json, os, random, sys, tempfile, warnings
@@ -180,6 +180,15 @@ def parallel(
             yield done
 
 # %% ../nbs/00_core.ipynb #cell-031
+def keep_memory():
+    "Have this process keep freed memory for its next step, where its C library is glibc; elsewhere nothing happens."
+    import ctypes
+    if sys.platform != 'linux': return
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is None: return
+    for option in (-1, -3): mallopt(option, 2**31 - 1) # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+
+# %% ../nbs/00_core.ipynb #cell-034
 def seed_everything(
     seed:int=0 # any whole number from 0 to 2**32 - 1
 ):
@@ -189,7 +198,7 @@ def seed_everything(
     np.random.seed(seed)
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #cell-034
+# %% ../nbs/00_core.ipynb #cell-037
 def workspace(
     start=None # folder to begin at; None = the current one
 )->Path: # the nearest folder upwards that holds settings.ini

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn
 from .catalog import image_paths
-from .core import PartvisionError, cache_dir, nearest, parallel
+from .core import PartvisionError, cache_dir, keep_memory, nearest, parallel
 from .bundle import read_input
 
 # %% ../nbs/14_features.ipynb #cell-005
@@ -127,6 +127,7 @@ def _kind(backbone, size, weights):
 # %% ../nbs/14_features.ipynb #cell-018
 def _compute(db, missing, backbone, size, weights, batch_size):
     "Embed the missing pictures, given as pairs of hash and path, and store them."
+    keep_memory()
     net = load_backbone(backbone, weights).to(memory_format=torch.channels_last)
     def load(item): return item[0], read_input(item[1], size, net.mean, net.std)
     rows = []

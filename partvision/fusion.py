@@ -9,16 +9,16 @@ __all__ = ['views_curve', 'fuse']
 import numpy as np, pandas as pd
 from .core import PartvisionError
 from .evaluate import part_labels
+from .metrics import group_bootstrap, in_topk
 from .predictor import fuse
 
 _all_ = ['fuse']
 
 # %% ../nbs/50_fusion.ipynb #cell-015
 def _draw(parts, n, rng):
-    "At most `n` views of every part, at random: row numbers."
+    "At most `n` random views of every part: row numbers."
     order = rng.permutation(len(parts))
-    rank = pd.Series(parts[order]).groupby(parts[order]).cumcount().to_numpy()
-    return order[rank < n]
+    return order[(pd.Series(parts[order]).groupby(parts[order]).cumcount() < n).to_numpy()]
 
 def views_curve(
     labels,       # (n,) class numbers of the views
@@ -27,14 +27,16 @@ def views_curve(
     draws:int=20, # random choices of views, averaged
     seed:int=0,
     how=fuse      # what turns (probs, parts) into (ids, probabilities)
-)->pd.DataFrame: # views, parts, accuracy, wrong (mean number of parts)
+)->pd.DataFrame: # views, top (1 or 4), accuracy, low, high, wrong (mean number of parts), parts
     "Accuracy per part when every part is seen from 1, 2, … all its views."
     labels, probs, parts = np.asarray(labels), np.asarray(probs), np.asarray(parts).astype(str)
     if not len(labels) == len(probs) == len(parts): raise PartvisionError(f'{len(labels)} labels, {len(probs)} rows of probabilities, {len(parts)} parts; give one each per view')
     truth, rng, rows = part_labels(labels, parts), np.random.default_rng(seed), []
     most = np.unique(parts, return_counts=True)[1].max()
     for n in range(1, most + 1):
-        picks = [_draw(parts, n, rng) for _ in range(draws if n < most else 1)]
-        right = np.mean([(how(probs[i], parts[i])[1].argmax(1) == truth).mean() for i in picks])
-        rows.append(dict(views=n, parts=len(truth), accuracy=right, wrong=(1 - right)*len(truth)))
+        fused = [how(probs[i], parts[i])[1] for i in (_draw(parts, n, rng) for _ in range(draws if n < most else 1))]
+        for k in (1, 4):
+            right = np.stack([in_topk(truth, p, k) for p in fused]) # draws × parts
+            low, high = group_bootstrap(right.ravel(), np.tile(np.arange(len(truth)), len(right)))
+            rows.append(dict(views=n, top=k, accuracy=float(right.mean()), low=low, high=high, wrong=float((1 - right.mean(0)).sum()), parts=len(truth)))
     return pd.DataFrame(rows)

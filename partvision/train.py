@@ -7,17 +7,18 @@ __all__ = ['RECIPES', 'fit_head', 'Checkpoint', 'Bar', 'train']
 
 # %% ../nbs/22_train.ipynb #cell-002
 import shutil
+from functools import partial
 from pathlib import Path
 import numpy as np, random, torch
 from fastcore.basics import patch
 from fastai.callback.mixup import MixUp
 from fastai.callback.training import BnFreeze
-from fastai.vision.all import (BCEWithLogitsLossFlat, Callback, CancelFitException, LabelSmoothingCrossEntropy, Learner, Recorder, 
-                               ProgressCallback, accuracy, accuracy_multi)
+from fastai.vision.all import (BCEWithLogitsLossFlat, Callback, CancelFitException, CancelValidException, LabelSmoothingCrossEntropy, Learner, Recorder, 
+                               ProgressCallback, SGD, accuracy, accuracy_multi)
 from safetensors.torch import load_file, save_file
 from .bundle import add_metrics, check_target, load_bundle, save_bundle
 from .catalog import catalog_hash, class_names, image_paths, is_multilabel, targets
-from .core import PartvisionError, atomic_path, nearest, progress, read_json, seed_everything, write_json
+from .core import PartvisionError, atomic_path, keep_memory, nearest, progress, read_json, seed_everything, write_json
 from .data import dataloaders
 from .features import DEFAULT, embed
 from .metrics import scores
@@ -26,16 +27,19 @@ from .predictor import Predictor
 
 # %% ../nbs/22_train.ipynb #cell-005
 RECIPES = dict(
-    frozen=dict(size=192),  # pixels a side; nothing else to choose
+    frozen=dict(
+        size=192,       # pixels a side
+        refit=True),    # in the end, train once more with the validation pictures
     finetune=dict(
         size=192,       # pixels a side
         epochs=8,       # times through the training pictures
-        lr=3e-4,        # largest learning rate; early layers get a quarter
+        lr=.01,         # largest learning rate; the early layers and the head, which has been fitted, get a quarter
         batch_size=32,  # pictures a step
+        turn=False,     # parts lie any way round: vary by quarter turns as well
         mixup=0.,       # strength of blending pictures, 0 to 1; more for very noisy labels and many epochs
         smoothing=.1,   # label smoothing: label noise is learned less readily
         patience=4,     # epochs without improvement on the validation split before it stops
-        refit=False))   # train on the validation split too: for the last fit, when nothing is left to choose
+        refit=True))    # in the end, train once more with the validation pictures
 
 def _knobs(recipe, given):
     "The recipe's knobs with those given put in."
@@ -80,6 +84,10 @@ def _optimiser_state(opt):
             else: numbers[f'opt.{i}.{k}'] = v
     return tensors, numbers
 
+def _weights(model):
+    "The weights of a model, laid out plainly."
+    return {k: v.contiguous() for k, v in model.state_dict().items()}
+
 def _restore_optimiser(opt, tensors, numbers):
     "Give an optimiser its memory back."
     params = opt.all_params().itemgot(0)
@@ -96,11 +104,17 @@ class Checkpoint(Callback):
         key:str,      # identifies data and parameters; a state of another key is ignored
         seed:int=0,   # decides every epoch's random numbers
         patience:int=3, # epochs without improvement before it stops
-        last:bool=False # keep the last epoch instead of the best
+        last:bool=False # keep the last epoch; nothing is validated
     ):
         super().__init__()
         self.folder, self.key, self.seed, self.patience, self.last = Path(folder), key, seed, patience, last
-        self.lost, self.state = None, dict(key=key, done=0, best=None, best_epoch=0, history=[])
+        self.lost, self.state = None, dict(key=key, done=0, start=None, best=None, best_epoch=0, history=[])
+
+    def begin(self, learn):
+        "Remember how good the head on frozen features is, before anything is trained."
+        valid_loss, acc = learn.validate()
+        self.state['start'] = [acc, -valid_loss]
+        with atomic_path(self.folder/'start.safetensors') as tmp: save_file(_weights(learn.model), tmp)
 
     def load(self, learn):
         "Put the state on disk, if it is of this run, into the learner; returns the number of epochs done."
@@ -112,6 +126,9 @@ class Checkpoint(Callback):
         learn.create_opt()
         _restore_optimiser(learn.opt, {k: v for k, v in tensors.items() if k.startswith('opt.')}, self.state['numbers'])
         return self.state['done']
+
+    def before_validate(self):
+        if self.last: raise CancelValidException
 
     def before_epoch(self):
         seed_everything(self.seed*1000 + self.epoch)
@@ -126,7 +143,7 @@ class Checkpoint(Callback):
 def after_epoch(self:Checkpoint):
     state, epoch = self.state, self.epoch + 1
     if epoch <= state['done']: return # skipped: it was done before the kill
-    train_loss, (valid_loss, acc) = float(np.mean(self.losses)), self.recorder.values[-1][-2:]
+    train_loss, (valid_loss, acc) = float(np.mean(self.losses)), (0, 0) if self.last else self.recorder.values[-1][-2:]
     if not np.isfinite(train_loss): self.lost = epoch; raise CancelFitException
     better = self.last or state['best'] is None or (acc, -valid_loss) > tuple(state['best'])
     state['history'].append(dict(epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, accuracy=acc))
@@ -137,21 +154,23 @@ def after_epoch(self:Checkpoint):
 @patch
 def _write(self:Checkpoint, better):
     "Weights first, then the file that names them, then the old ones away."
-    weights = {k: v.contiguous() for k, v in self.learn.model.state_dict().items()}
+    weights = _weights(self.learn.model)
     tensors, self.state['numbers'] = _optimiser_state(self.learn.opt)
     done = self.state['done']
     with atomic_path(self.folder/f'epoch{done}.safetensors') as tmp: save_file({f'model.{k}': v for k, v in weights.items()} | tensors, tmp)
     if better:
         with atomic_path(self.folder/f'best{done}.safetensors') as tmp: save_file(weights, tmp)
     write_json(self.folder/'state.json', self.state)
-    keep = {f'epoch{done}.safetensors', f"best{self.state['best_epoch']}.safetensors", 'state.json'}
+    keep = {f'epoch{done}.safetensors', f"best{self.state['best_epoch']}.safetensors", 'start.safetensors', 'state.json'}
     for old in self.folder.iterdir():
         if old.name not in keep: old.unlink()
 
 @patch
 def best_weights(self:Checkpoint):
-    "The weights of the best epoch."
-    return load_file(self.folder/f"best{self.state['best_epoch']}.safetensors")
+    "The weights of the best epoch, or those of the start if no epoch was better; and whether training was worth it."
+    start, best = self.state['start'], self.state['best']
+    gained = start is None or best > start
+    return load_file(self.folder/(f"best{self.state['best_epoch']}.safetensors" if gained else 'start.safetensors')), gained
 
 # %% ../nbs/22_train.ipynb #cell-014
 class Bar(Callback):
@@ -162,21 +181,25 @@ class Bar(Callback):
     def after_fit(self): self.steps = None
 
 # %% ../nbs/22_train.ipynb #cell-016
-def _fit(model, catalog, classes, multi, folder, key, seed, size, epochs, lr, batch_size, mixup, smoothing, patience, refit):
-    "Fine-tune a model that has a head, going on where an earlier run of the same key stopped."
+def _fit(model, catalog, classes, multi, folder, key, seed, last, size, epochs, lr, batch_size, turn, mixup, smoothing, patience):
+    "Fine-tune a model that has a head, going on where an earlier run of the same key stopped; its history, and whether it gained."
     seed_everything(seed)
-    dls = dataloaders(catalog, size, model.body.mean, model.body.std, batch_size, classes, seed=seed, refit=refit)
-    keep = Checkpoint(folder, key, seed, epochs if refit else patience, last=refit)
+    model.to(memory_format=torch.channels_last) # halves the time of a step on a processor
+    dls = dataloaders(catalog, size, model.body.mean, model.body.std, batch_size, classes, turn=turn, seed=seed, refit=last)
+    keep = Checkpoint(folder, key, seed, epochs if last else patience, last)
     loss = BCEWithLogitsLossFlat() if multi else LabelSmoothingCrossEntropy(smoothing)
     learn = Learner(dls, model, loss, splitter=layer_groups, metrics=accuracy_multi if multi else accuracy, 
-                    cbs=[keep, Bar(), BnFreeze()] + ([MixUp(mixup)] if mixup else []))
+                    opt_func=partial(SGD, mom=.9), wd=1e-4, cbs=[BnFreeze()] + ([MixUp(mixup)] if mixup else []))
     learn.remove_cb(ProgressCallback)
     done = keep.load(learn)
     with learn.no_logging():
-        if done < epochs and done - keep.state['best_epoch'] < patience: learn.fit_one_cycle(epochs, slice(lr/4, lr), start_epoch=done)
+        if not (done or last): keep.begin(learn)
+        learn.add_cbs([keep, Bar()])
+        if done < epochs and done - keep.state['best_epoch'] < patience: learn.fit_one_cycle(epochs, [lr/4, lr, lr/4], start_epoch=done)
     if keep.lost: raise PartvisionError(f'the loss is no longer a number in epoch {keep.lost}; train with a smaller lr, such as {lr/10:g}')
-    model.load_state_dict(keep.best_weights())
-    return keep.state['history']
+    weights, gained = keep.best_weights()
+    model.load_state_dict(weights)
+    return keep.state['history'], gained
 
 # %% ../nbs/22_train.ipynb #cell-017
 def _labelled(catalog):
@@ -191,7 +214,13 @@ def _with_metrics(out, valid, classes, multi):
     found = scores(targets(valid, classes, multi), Predictor(out).probs(image_paths(valid)), classes)
     return add_metrics(out, {k: v for k, v in found.items() if np.isscalar(v)} | dict(split='valid'))
 
-# %% ../nbs/22_train.ipynb #cell-018
+# %% ../nbs/22_train.ipynb #cell-019
+def _start(rows, backbone, weights, size, classes, multi):
+    "A network whose head is a linear classifier of the frozen features of `rows`."
+    model = build_model(backbone, len(classes), weights)
+    X = embed(rows, backbone, size, weights)
+    return set_head(model, **fit_head(X, targets(rows, classes, multi), len(classes)))
+
 def train(
     catalog,              # with labels and splits
     out,                  # folder of the bundle to write
@@ -201,22 +230,26 @@ def train(
     seed:int=0,           # decides everything random
     **knobs               # of the recipe
 )->dict: # the bundle's facts, as `load_bundle` gives them
-    "Train on split train, choose on split valid, write a bundle; a killed run continues when called again."
+    "Train on split train, choose on split valid, train again on both, write a bundle; a killed run continues when called again."
     knobs, known = _knobs(recipe, knobs), _labelled(catalog)
     check_target(out)
-    refit = knobs.get('refit', False)
-    rows = known[known.split.isin(['train', 'valid'] if refit else ['train'])]
-    classes, multi = class_names(rows), is_multilabel(known)
-    if len(classes) < 2 - multi: raise PartvisionError(f'all training pictures are {classes[0]!r}; a recogniser needs at least two classes')
-    model = build_model(backbone, len(classes), weights)
-    X = embed(rows, backbone, knobs['size'], weights)
-    set_head(model, **fit_head(X, targets(rows, classes, multi), len(classes)))
-    facts, history = dict(name=recipe, seed=seed, **knobs), []
+    keep_memory()
+    facts, multi = dict(name=recipe, seed=seed, **knobs), is_multilabel(known)
+    key = f'{catalog_hash(known)} {backbone} {weights} {sorted(facts.items())}'
     work = Path(out).resolve().parent/f'.{Path(out).name}.training'
-    if recipe == 'finetune':
-        key = f'{catalog_hash(known)} {backbone} {weights} {sorted(facts.items())}'
-        history = _fit(model, known, classes, multi, work, key, seed, **knobs)
-    save_bundle(out, model, classes, knobs['size'], model.body.mean, model.body.std, backbone, 'multi' if multi else 'single', 
-                       catalog=catalog, recipe=facts | dict(history=history), images=image_paths(rows)[:8])
+    refit, size, tune = knobs.pop('refit') and (known.split == 'valid').any(), knobs['size'], recipe == 'finetune'
+    seen = ['train', 'valid'] if refit else ['train']
+    classes = class_names(known[known.split.isin(seen)])
+    if len(classes) < 2 - multi: raise PartvisionError(f'all training pictures are {classes[0]!r}; a recogniser needs at least two classes')
+    info, history = dict(metrics={}), []
+    for last in (False, True)[:1 + refit]:
+        rows = known[known.split.isin(seen if last else ['train'])]
+        model = _start(rows, backbone, weights, size, classes, multi)
+        if tune:
+            epochs, tune = _fit(model, known, classes, multi, work/('refit' if last else 'choose'), key, seed, last, **knobs)
+            history = history or epochs
+        save_bundle(out, model, classes, size, model.body.mean, model.body.std, backbone, 'multi' if multi else 'single', 
+                    info['metrics'], catalog, facts | dict(history=history), image_paths(rows)[:8])
+        if not last: info = _with_metrics(out, known[known.split == 'valid'], classes, multi)
     shutil.rmtree(work, ignore_errors=True)
-    return _with_metrics(out, known[(known.split == 'valid') & (not refit)], classes, multi)
+    return load_bundle(out)

@@ -98,7 +98,7 @@ def test_training_goes_on_after_kill_9(photos, tmp_path):
     whole = answer('train', data, tmp_path/'whole', *knobs)
     command = [*CALL, 'train', *map(str, [data, tmp_path/'killed', *knobs])]
     process = subprocess.Popen(command, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_for(tmp_path/'.killed.training'/'state.json', process)
+    wait_for(tmp_path/'.killed.training'/'choose'/'state.json', process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path/'killed').exists()
