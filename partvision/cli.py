@@ -232,7 +232,8 @@ def _site(p):
     return run
 
 # %% ../nbs/90_cli.ipynb #cell-019
-DEMO = dict(classes=12, parts=12, views=6, size=224, seed=0, 
+DEMO = dict(classes=['hex_bolt', 'socket_screw', 'hex_nut', 'flange_nut', 'plain_washer', 'spring_washer', 'ball_bearing', 'spur_gear', 'dowel_pin', 'pipe_elbow'], 
+            parts=16, views=6, size=224, seed=0, 
             faults='wrong_label=0.06,wrong_part=0.05,blurred=0.03,dark=0.02,bright=0.02,cropped=0.02,duplicate=0.02')
 
 @verb('demo', '{"site": "_site/index.html", "finished": 8, "reused": 0, "failed": 0}')

@@ -392,7 +392,7 @@ def _run_notebook(run, root, folder, env, alive):
     logging.getLogger('papermill').setLevel(logging.ERROR) # what it warns about was checked before
     with tempfile.TemporaryDirectory(prefix='partvision-') as sockets:
         kernel = dict(resources=dict(metadata=dict(path=str(root))), kernel_manager_class=_kernel_class(dict(env, PARTVISION_RUN=str(folder)), alive),
-                      config=Config(KernelManager=dict(transport='ipc', ip=f'{sockets}/kernel')))
+                      extra_arguments=['--log-level=CRITICAL'], config=Config(KernelManager=dict(transport='ipc', ip=f'{sockets}/kernel')))
         try: papermill.execute_notebook(_unformatted(_experiment(run['notebook'], root)), _unformatted(folder/'notebook.ipynb'), run['params'],
                                         progress_bar=False, autosave_cell_every=10, **kernel)
         except papermill.PapermillExecutionError as e: return _cell_error(e)

@@ -66,7 +66,8 @@ def measured_on(
     return ' · '.join(told + ([f"{', '.join(absent)}: not recorded"] if absent else []))
 
 # %% ../nbs/82_reports.ipynb #cell-015
-NAMES = dict(top4='Top-4 accuracy', macro_f1='Macro-F1', ece='Calibration error', n='n', f1='F1', auprc='AUPRC', auc='AUC', cer='Character error rate')
+NAMES = dict(top4='Top-4 accuracy', macro_f1='Macro-F1', ece='Calibration error', n='n', f1='F1', auprc='AUPRC', auc='AUC', cer='Character error rate',
+             sound='Sound pictures', mb='Size (MB)', ms='Time (ms a picture)')
 TERMS = dict(accuracy='accuracy', top4='top4', macro_f1='macro_f1', ece='ece', precision='precision', recall='precision', confusion='confusion')
 
 def label(
@@ -98,7 +99,7 @@ def show(
     if value is None or isinstance(value, float) and not math.isfinite(value): return '–'
     if isinstance(value, bool): return 'yes' if value else 'no'
     if not _is_number(value): return str(value)
-    if re.search(r'accuracy|precision|recall|^top\d', name) and 0 <= value <= 1: return f'{value*100:.1f} %'
+    if re.search(r'accuracy|precision|recall|^sound$|^top\d', name) and 0 <= value <= 1: return f'{value*100:.1f} %'
     if float(value).is_integer(): return f'{value:,.0f}'
     return f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 

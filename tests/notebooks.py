@@ -51,7 +51,7 @@ def size_kb(nb):
 def execute(path):
     "Run one notebook from the folder it lies in and write it back with outputs and stamp."
     nb = nbformat.read(path, 4)
-    client = NotebookClient(nb, timeout=1800, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}})
+    client = NotebookClient(nb, timeout=1800, kernel_name='python3', extra_arguments=['--log-level=CRITICAL'], resources={'metadata': {'path': str(path.parent)}})
     client.execute()
     for cell in nb.cells:
         if cell.cell_type == 'code': merge_streams(cell)
