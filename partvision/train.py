@@ -30,7 +30,7 @@ from .models import build_model, layer_groups, set_head
 RECIPES = dict(
     frozen=dict(
         size=192,       # pixels a side
-        hidden=512,     # units of a hidden layer; 0 = a linear head
+        hidden=0,       # units of a hidden layer, such as 512 where pictures are thousands; 0 = a linear head
         refit=True),    # in the end, train once more with the validation pictures
     finetune=dict(
         size=192,       # pixels a side

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_accuracy.py electronics   a group-aware held-out quarter (ten minutes on 2 cores)
     python tests/benchmarks/bench_accuracy.py mech_parts    every part by a model that never saw it, 5 folds (half an hour)
     python tests/benchmarks/bench_accuracy.py --recipe frozen   both on frozen features (minutes)
-    python tests/benchmarks/bench_accuracy.py --recipe frozen --backbone efficientnet_lite0+efficientnet_lite1+efficientnet_lite2 -p size 224
+    python tests/benchmarks/bench_accuracy.py --recipe frozen --backbone efficientnet_lite0+efficientnet_lite1+efficientnet_lite2 -p hidden 512 -p size 224
 """
 import argparse
 import sys
@@ -93,5 +93,6 @@ if __name__ == '__main__':
     parser.add_argument('-p', nargs=2, action='append', default=[], metavar=('NAME', 'NUMBER'), help='a parameter of the recipe')
     args = parser.parse_args()
     recipe = dict(recipe=args.recipe, backbone=args.backbone, **{name: float(value) if '.' in value else int(value) for name, value in args.p})
-    name = args.recipe + (f", {args.backbone.count('+') + 1} backbones" if '+' in args.backbone else '')
+    joined = args.backbone.count('+') + 1
+    name = ', '.join([args.recipe, *([f'{joined} backbones'] if joined > 1 else []), *(f'{k} {v}' for k, v in sorted(args.p))])
     for data in args.data: globals()[data](name, recipe)
