@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'DRAWINGS', 'PartvisionError', 'nearest', 'atomic_path', 'to_json', 'write_json', 'read_json',
-           'file_sha256', 'open_picture', 'progress', 'parallel', 'keep_memory', 'seed_everything', 'workspace',
-           'cache_dir', 'shared_data']
+           'file_sha256', 'open_picture', 'progress', 'parallel', 'keep_memory', 'release_memory', 'seed_everything',
+           'workspace', 'cache_dir', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #cell-002
 import contextlib, difflib, hashlib, json, os, random, sys, tempfile, warnings
@@ -180,13 +180,19 @@ def parallel(
             yield done
 
 # %% ../nbs/00_core.ipynb #cell-031
+def _glibc(name):
+    "A function of the C library where that is glibc, else None."
+    import ctypes
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == 'linux' else None
+
 def keep_memory():
     "Have this process keep freed memory for its next step, where its C library is glibc; elsewhere nothing happens."
-    import ctypes
-    if sys.platform != 'linux': return
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is None: return
-    for option in (-1, -3): mallopt(option, 2**31 - 1) # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    if mallopt := _glibc('mallopt'):
+        for option in (-1, -3): mallopt(option, 2**31 - 1) # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+
+def release_memory():
+    "Give freed memory back to the system, where the C library is glibc; elsewhere nothing happens."
+    if trim := _glibc('malloc_trim'): trim(0)
 
 # %% ../nbs/00_core.ipynb #cell-034
 def seed_everything(

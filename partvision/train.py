@@ -20,7 +20,7 @@ from fastai.vision.all import (BCEWithLogitsLossFlat, Callback, CancelFitExcepti
 from safetensors.torch import load_file, save_file
 from .bundle import check_target, load_bundle, read_input, save_bundle
 from .catalog import catalog_hash, class_names, image_paths, is_multilabel, targets
-from .core import PartvisionError, atomic_path, keep_memory, nearest, parallel, progress, read_json, seed_everything, write_json
+from .core import PartvisionError, atomic_path, keep_memory, nearest, parallel, progress, read_json, release_memory, seed_everything, write_json
 from .data import dataloaders
 from .features import DEFAULT, embed
 from .metrics import cooled, scores, temperature
@@ -182,6 +182,7 @@ def after_epoch(self:Checkpoint):
     state['history'].append(dict(epoch=epoch, train_loss=train_loss, valid_loss=valid_loss, accuracy=acc))
     state.update(done=epoch, best=[acc, -valid_loss] if better else state['best'], best_epoch=epoch if better else state['best_epoch'])
     self._write(better)
+    release_memory()
     if epoch - state['best_epoch'] >= self.patience: raise CancelFitException
 
 @patch
