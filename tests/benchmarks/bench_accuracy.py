@@ -87,7 +87,7 @@ def mech_parts(name, recipe):
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('data', nargs='*', default=['electronics', 'mech_parts'], choices=['electronics', 'mech_parts'])
+    parser.add_argument('data', nargs='?', choices=['electronics', 'mech_parts'], help='both if left away')
     parser.add_argument('--recipe', default='finetune', choices=['frozen', 'finetune'])
     parser.add_argument('--backbone', default='efficientnet_lite0')
     parser.add_argument('-p', nargs=2, action='append', default=[], metavar=('NAME', 'NUMBER'), help='a parameter of the recipe')
@@ -95,4 +95,4 @@ if __name__ == '__main__':
     recipe = dict(recipe=args.recipe, backbone=args.backbone, **{name: float(value) if '.' in value else int(value) for name, value in args.p})
     joined = args.backbone.count('+') + 1
     name = ', '.join([args.recipe, *([f'{joined} backbones'] if joined > 1 else []), *(f'{k} {v}' for k, v in sorted(args.p))])
-    for data in args.data: globals()[data](name, recipe)
+    for data in [args.data] if args.data else ['electronics', 'mech_parts']: globals()[data](name, recipe)
