@@ -68,8 +68,18 @@ def _timm_model(name, weights):
         raise PartvisionError(f'{why}; pass weights=FILE that holds them, or take efficientnet_lite0, which needs none') from e
 
 # %% ../nbs/14_features.ipynb #cell-011
+def _stacked(maps):
+    "Feature maps of several sizes as one of the smallest size."
+    side = min(m.shape[-2:] for m in maps)
+    return torch.cat([m if m.shape[-2:] == side else nn.functional.adaptive_avg_pool2d(m, side) for m in maps], 1)
+
+def _later_stages(net):
+    "Number and channels of the stages whose maps are an eighth of the picture or smaller, the last map left out."
+    return {i: s['num_chs'] for i, s in enumerate(getattr(net, 'feature_info', ())) if s['reduction'] >= 8 and s['num_chs'] != net.num_features}
+
+# %% ../nbs/14_features.ipynb #cell-012
 class Backbone(nn.Module):
-    "A pretrained network without its classifier: pictures in, last feature map out."
+    "A pretrained network without its classifier: pictures in, the feature maps of its later stages out."
     def __init__(self, 
         net,   # timm model
         mean,  # three numbers in [0, 1], subtracted from the colours
@@ -77,17 +87,24 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         net.reset_classifier(0, '')
-        self.net, self.mean, self.std, self.channels = net, tuple(mean), tuple(std), net.num_features
+        stages = _later_stages(net)
+        self.net, self.mean, self.std, self.stages = net, tuple(mean), tuple(std), list(stages)
+        self.channels = net.num_features + sum(stages.values())
+
+    def _as_map(self, y):
+        "What the last layer gives, channels first and without extra tokens."
+        if y.ndim == 4: return y if y.shape[1] == self.net.num_features else y.permute(0, 3, 1, 2)
+        y = y[:, getattr(self.net, 'num_prefix_tokens', 0):]
+        side = round(y.shape[1]**.5)
+        return y.transpose(1, 2).unflatten(2, (side, side))
 
     def forward(self, 
         x # (n, 3, h, w) float32, normalised
     ): # (n, channels, fh, fw)
-        "The last feature map."
-        y = self.net.forward_features(x)
-        if y.ndim == 4: return y if y.shape[1] == self.channels else y.permute(0, 3, 1, 2)
-        y = y[:, getattr(self.net, 'num_prefix_tokens', 0):]
-        side = round(y.shape[1]**.5)
-        return y.transpose(1, 2).unflatten(2, (side, side))
+        "The feature maps, stacked."
+        if not self.stages: return self._as_map(self.net.forward_features(x))
+        last, maps = self.net.forward_intermediates(x, indices=self.stages, output_fmt='NCHW')
+        return _stacked([*maps, self._as_map(last)])
 
 def load_backbone(
     name:str=DEFAULT, # one of `list_backbones()`, or several joined by `+`
@@ -103,14 +120,14 @@ def load_backbone(
     stats = OFFLINE.get(name) or net.default_cfg
     return Backbone(net, stats['mean'], stats['std']).eval()
 
-# %% ../nbs/14_features.ipynb #cell-014
+# %% ../nbs/14_features.ipynb #cell-015
 def _members(name, weights=None):
     "The names of backbones joined by `+`."
     if weights: raise PartvisionError(f'weights={weights} belong to one backbone and {name} joins several; leave weights away')
     return name.split('+')
 
 class Joined(nn.Module):
-    "Several backbones side by side, their last feature maps stacked."
+    "Several backbones side by side, their feature maps stacked."
     def __init__(self, 
         members # list of `Backbone`
     ):
@@ -127,13 +144,10 @@ class Joined(nn.Module):
     def forward(self, 
         x # (n, 3, h, w) float32, normalised for the first member
     ): # (n, channels, fh, fw)
-        "The last feature maps, brought to the size of the smallest."
-        maps = [m(self._colours(x, m)) for m in self.members]
-        side = min(y.shape[-1] for y in maps)
-        if any(y.shape[-1] % side for y in maps): raise PartvisionError(f'maps of {[y.shape[-1] for y in maps]} places a side cannot be stacked; join backbones of one family, or change size')
-        return torch.cat([y if y.shape[-1] == side else nn.functional.avg_pool2d(y, y.shape[-1]//side) for y in maps], 1)
+        "The feature maps of all, stacked."
+        return _stacked([m(self._colours(x, m)) for m in self.members])
 
-# %% ../nbs/14_features.ipynb #cell-019
+# %% ../nbs/14_features.ipynb #cell-020
 def _store(name):
     "The open database for one kind of embedding."
     path = cache_dir()/'features'/f'{name}.sqlite'
@@ -152,11 +166,11 @@ def _known(db, hashes):
     return found
 
 def _kind(backbone, size, weights):
-    "The name of the store: the network, its weights and the picture size."
+    "The name of the store: the network, its weights, the picture size, and what is kept."
     own = '' if weights is None else '-' + hashlib.sha256(Path(_weights_file(weights)).read_bytes()).hexdigest()[:8]
-    return f'{backbone}{own}-{size}'
+    return f'{backbone}{own}-{size}-stages'
 
-# %% ../nbs/14_features.ipynb #cell-021
+# %% ../nbs/14_features.ipynb #cell-022
 def _compute(db, missing, backbone, size, weights, batch_size):
     "Embed the missing pictures, given as pairs of hash and path, and store them."
     keep_memory()
@@ -173,7 +187,7 @@ def _compute(db, missing, backbone, size, weights, batch_size):
         db.commit()
         rows = []
 
-# %% ../nbs/14_features.ipynb #cell-023
+# %% ../nbs/14_features.ipynb #cell-024
 def _gather(db, hashes, chunk=500):
     "The stored rows in the order of `hashes`, as a read-only matrix mapped from an unnamed file."
     file = tempfile.TemporaryFile()

@@ -67,7 +67,8 @@ def measured_on(
 
 # %% ../nbs/82_reports.ipynb #cell-015
 NAMES = dict(top4='Top-4 accuracy', macro_f1='Macro-F1', ece='Calibration error', n='n', f1='F1', auprc='AUPRC', auc='AUC', cer='Character error rate',
-             sound='Sound pictures', mb='Size (MB)', ms='Time (ms a picture)')
+             sound='Sound pictures', mb='Size (MB)', ms='Time (ms a picture)',
+             low='Accuracy, low end of the interval', high='Accuracy, high end of the interval')
 TERMS = dict(accuracy='accuracy', top4='top4', macro_f1='macro_f1', ece='ece', precision='precision', recall='precision', confusion='confusion')
 
 def label(

@@ -340,9 +340,10 @@ def plot_more(
     return fig
 
 def plot_epochs(
-    history # list of epoch, train_loss, valid_loss, accuracy; may be empty
+    history, # list of epoch, train_loss, valid_loss, accuracy; may be empty
+    share:float=1. # of the way from the start to the best epoch that is kept
 ): # matplotlib figure, or None where there were no epochs
-    "Losses by epoch, and which epoch was kept."
+    "Losses by epoch, and what was kept."
     if not history: return None
     h = pd.DataFrame(history)
     best = h.sort_values(['accuracy', 'valid_loss'], ascending=[False, True]).iloc[0]
@@ -352,7 +353,9 @@ def plot_epochs(
     ax.axvline(best.epoch, color=COLOURS['grey'], lw=1, ls=':')
     ax.set(xlabel='epoch', ylabel='loss', xticks=h.epoch)
     ax.legend(fontsize=8, frameon=False)
-    ax.set_title(f'Epoch {best.epoch:.0f} of {len(h)} is kept, {best.accuracy:.1%} right in validation', fontsize=10)
+    epoch = f'epoch {best.epoch:.0f} of {len(h)}, {best.accuracy:.1%} right in validation'
+    kept = {0: f'The start is kept: {epoch}, is no better', 1: f'Kept is {epoch}'}
+    ax.set_title(kept.get(share, f'Kept is {share:.0%} of the way from the start to\n{epoch}'), fontsize=10)
     return fig
 
 # %% ../nbs/80_studies.ipynb #cell-042
