@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_accuracy.py electronics   a group-aware held-out quarter (ten minutes on 2 cores)
     python tests/benchmarks/bench_accuracy.py mech_parts    every part by a model that never saw it, 5 folds (half an hour)
     python tests/benchmarks/bench_accuracy.py --recipe frozen   both on frozen features (minutes)
-    python tests/benchmarks/bench_accuracy.py --recipe frozen --backbone efficientnet_lite0+efficientnet_lite1+efficientnet_lite2 -p hidden 512 -p size 224
+    python tests/benchmarks/bench_accuracy.py --recipe frozen --backbone efficientnet_lite0+efficientnet_lite1+efficientnet_lite2 -p size 224
 """
 import argparse
 import sys
