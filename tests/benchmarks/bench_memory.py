@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench_memory.py                 1,000 and 100,000 files, ingest and features (an hour on 2 cores)
     python tests/benchmarks/bench_memory.py --no-features   ingest alone (minutes)
+    python tests/benchmarks/bench_memory.py --size 32       features of the pictures as small as they are (a quarter of an hour)
     python tests/benchmarks/bench_memory.py -n 20000        another number of files
 """
 import argparse
@@ -25,13 +26,13 @@ def generate(folder, n):
         coarse.resize((32, 32), Image.Resampling.BICUBIC).save(Path(folder)/f'class_{i % 10}'/f'{i:06d}.jpg', quality=80)
 
 
-def work(folder, out, features):
-    "What is measured: ingest and, if asked for, the embeddings of all pictures."
+def work(folder, out, size):
+    "What is measured: ingest and, with a size other than 0, the embeddings of all pictures."
     from partvision.ingest import ingest
     catalog = ingest(folder, out)
-    if features:
+    if size:
         from partvision.features import embed
-        assert len(embed(catalog)) == len(catalog)
+        assert len(embed(catalog, size=size)) == len(catalog)
     return len(catalog)
 
 
@@ -41,13 +42,13 @@ def child(*args):
     return done.stdout.split()
 
 
-def peak_mb(n, features):
+def peak_mb(n, size):
     "Peak resident memory in MB of `work` on `n` files, and how many ended up in the catalog."
     import os
     with tempfile.TemporaryDirectory() as d:
         os.environ['PARTVISION_CACHE'] = f'{d}/cache'
         child('generate', f'{d}/pictures', n)
-        found, kilobytes = child('work', f'{d}/pictures', f'{d}/out', int(features))
+        found, kilobytes = child('work', f'{d}/pictures', f'{d}/out', size)
     assert int(found) == n, f'{found} of {n} files in the catalog'
     return int(kilobytes)/1024
 
@@ -55,11 +56,12 @@ def peak_mb(n, features):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('-n', type=int, default=MANY, help=f'how many files to compare with {FEW} (default {MANY})')
+    parser.add_argument('--size', type=int, default=192, help='pixels a side of the pictures that features are made of (default 192)')
     parser.add_argument('--no-features', action='store_true', help='ingest alone')
     args = parser.parse_args()
-    few, many = (peak_mb(n, not args.no_features) for n in (FEW, args.n))
+    few, many = (peak_mb(n, 0 if args.no_features else args.size) for n in (FEW, args.n))
     from table import record
-    what = 'ingest' if args.no_features else 'ingest and features'
+    what = 'ingest' if args.no_features else f'ingest and features at {args.size} px'
     record(f'memory of {what}, {args.n:,} distinct small files over {FEW:,}', f'{many - few:+.0f} MB', f'at most +{ROOM_MB} MB', many - few <= ROOM_MB,
            f'generated 32-pixel JPEGs, peak resident memory {few:.0f} MB and {many:.0f} MB, one process each')
 
@@ -67,4 +69,4 @@ def main():
 if __name__ == '__main__':
     if sys.argv[1:2] != ['--child']: main()
     elif sys.argv[2] == 'generate': generate(sys.argv[3], int(sys.argv[4]))
-    else: print(work(sys.argv[3], sys.argv[4], sys.argv[5] == '1'), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    else: print(work(sys.argv[3], sys.argv[4], int(sys.argv[5])), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
