@@ -169,7 +169,7 @@ def test_interrupting_stops_the_kernels_and_marks_nothing_as_failed(root):
     until(lambda: len(counts(root, 'began')) == 2)
     kernels = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=45) # a second as a rule; a busy machine, and a kernel that is asked politely first, take longer
+    process.communicate(timeout=45) # seconds as a rule; ten were not enough once
     assert process.returncode != 0 and not alive(kernels) and not len(load_runs(root))
 
 
