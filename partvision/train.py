@@ -277,7 +277,7 @@ def _choose_hidden(Xs, ys, n_classes, seed, units=512):
     linear, bent = (_share_right(head_logits(Xs[1], **_fit_start(Xs[0], ys[0], n_classes, h, seed)), ys[1]) for h in (0, units))
     return units if bent > linear else 0
 
-# %% ../nbs/22_train.ipynb #cell-027
+# %% ../nbs/22_train.ipynb #cell-028
 def _blend(model, start, share):
     "Put a network's weights at `share` of the way from `start` to where they are."
     model.load_state_dict({k: start[k].lerp(v, share) if v.is_floating_point() else v for k, v in model.state_dict().items()})
@@ -293,7 +293,7 @@ def _choose_share(model, start, rows, size, classes, multi):
     model.load_state_dict(end)
     return max(found, key=found.get)
 
-# %% ../nbs/22_train.ipynb #cell-029
+# %% ../nbs/22_train.ipynb #cell-031
 def _embedded(known, splits, backbone, weights, size, classes, multi):
     "Features and targets of the pictures of some splits."
     rows = known[known.split.isin(splits)]
