@@ -23,11 +23,10 @@ def _crop(picture, scale):
     x, y = random.randint(0, w - cw), random.randint(0, h - ch)
     return picture.crop((x, y, x + max(cw, 1), y + max(ch, 1)))
 
-def _turn(picture, turn):
-    "Mirrored or not; with `turn`, one of the eight ways that a picture can be mirrored and turned by quarters."
-    for way in (Transpose.FLIP_LEFT_RIGHT, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE) if turn else (Transpose.FLIP_LEFT_RIGHT,):
-        if random.random() < .5: picture = picture.transpose(way)
-    return picture
+def _turn(picture, turn, mirror):
+    "With `turn`, turned by quarters or not; with `mirror`, mirrored or not."
+    if turn: picture = picture.rotate(90*random.randrange(4), expand=True)
+    return picture.transpose(Transpose.FLIP_LEFT_RIGHT) if mirror and random.random() < .5 else picture
 
 def _light(picture, amount):
     "Brightness, contrast and colour changed by up to `amount`."
@@ -42,29 +41,30 @@ class Vary(RandTransform):
         size:int,  # pixels a side
         scale=.7,  # smallest share of the picture's area that a crop keeps
         light=.15, # largest relative change of brightness, contrast and colour
-        turn=False # also by quarter turns
+        turn=False, # also by quarter turns
+        mirror=True # also mirrored
     ): 
         super().__init__()
-        self.size, self.scale, self.light, self.turn = size, scale, light, turn
+        self.size, self.scale, self.light, self.turn, self.mirror = size, scale, light, turn, mirror
 
     def before_call(self, b, split_idx): self.training = split_idx == 0
 
     def encodes(self, x:PILImage):
-        if self.training: x = _light(_turn(_crop(x, self.scale), self.turn), self.light)
+        if self.training: x = _light(_turn(_crop(x, self.scale), self.turn, self.mirror), self.light)
         return PILImage(x.resize((self.size, self.size), Resampling.BILINEAR))
 
-# %% ../nbs/21_data.ipynb #cell-007
+# %% ../nbs/21_data.ipynb #cell-008
 def _by_split(refit):
     "A function that gives the positions of the rows to train on and of those to validate on."
     splits = ({'train', 'valid'} if refit else {'train'}), {'valid'}
     return lambda rows: [[i for i, r in enumerate(rows) if r['split'] in s] for s in splits]
 
-def _block(classes, multi, size, turn, stats, refit):
+def _block(classes, multi, size, turn, mirror, stats, refit):
     "The data block for one class or for several classes a picture."
     label = MultiCategoryBlock(vocab=classes) if multi else CategoryBlock(vocab=classes, sort=False)
     picture = TransformBlock(type_tfms=lambda r: PILImage(open_picture(r['path'], size)), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(picture, label), get_y=lambda r: r['label'], splitter=_by_split(refit),
-                     item_tfms=Vary(size, turn=turn), batch_tfms=Normalize.from_stats(*stats, cuda=False))
+                     item_tfms=Vary(size, turn=turn, mirror=mirror), batch_tfms=Normalize.from_stats(*stats, cuda=False))
 
 def dataloaders(
     catalog,            # with splits train and valid; unlabelled rows are left out
@@ -74,6 +74,7 @@ def dataloaders(
     batch_size:int=32,  # pictures a batch, at most all of them
     classes=None,       # order of the outputs; None = those trained on, sorted
     turn:bool=False,    # parts lie any way round: vary by quarter turns as well
+    mirror:bool=True,   # a part's mirror image is the same part
     seed:int=0,         # decides order and variation
     refit:bool=False,   # train on the validation pictures too
     workers:int=0       # processes that read pictures beside the training one
@@ -88,4 +89,4 @@ def dataloaders(
     rows = [dict(path=p, split=s, label=label_parts(l) if multi else l) for p, s, l in zip(image_paths(used), used.split, used.label)]
     n = int((used.split != 'valid').sum()) if not refit else len(used)
     random.seed(seed)
-    return _block(classes, multi, size, turn, (mean, std), refit).dataloaders(rows, bs=min(batch_size, n), num_workers=workers)
+    return _block(classes, multi, size, turn, mirror, (mean, std), refit).dataloaders(rows, bs=min(batch_size, n), num_workers=workers)

@@ -39,6 +39,7 @@ RECIPES = dict(
         lr=.01,         # largest learning rate; the early layers and the head, which has been fitted, get a quarter
         batch_size=32,  # pictures a step
         turn=False,     # parts lie any way round: vary by quarter turns as well
+        mirror=True,    # a part's mirror image is the same part; False where left- and right-hand parts are told apart
         mixup=0.,       # strength of blending pictures, 0 to 1; more for very noisy labels and many epochs
         smoothing=.1,   # label smoothing: label noise is learned less readily
         patience=4,     # epochs without improvement on the validation split before it stops
@@ -237,11 +238,11 @@ class KeepStatistics(Callback):
             if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
 
 # %% ../nbs/22_train.ipynb #cell-022
-def _fit(model, catalog, classes, multi, folder, key, seed, last, size, epochs, lr, batch_size, turn, mixup, smoothing, patience):
+def _fit(model, catalog, classes, multi, folder, key, seed, last, size, epochs, lr, batch_size, turn, mirror, mixup, smoothing, patience):
     "Fine-tune a model that has a head, going on where an earlier run of the same key stopped; the history of its epochs."
     seed_everything(seed)
     model.to(memory_format=torch.channels_last) # halves the time of a step on a processor
-    dls = dataloaders(catalog, size, model.body.mean, model.body.std, batch_size, classes, turn=turn, seed=seed, refit=last)
+    dls = dataloaders(catalog, size, model.body.mean, model.body.std, batch_size, classes, turn=turn, mirror=mirror, seed=seed, refit=last)
     keep = Checkpoint(folder, key, seed, epochs if last else patience, last)
     loss = BCEWithLogitsLossFlat() if multi else LabelSmoothingCrossEntropy(smoothing)
     learn = Learner(dls, model, loss, splitter=layer_groups, metrics=accuracy_multi if multi else accuracy, 
