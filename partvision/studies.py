@@ -31,7 +31,7 @@ def look_alikes(
     return {c: names[j] for c, j in zip(names, similar.argmax(1))}
 
 # %% ../nbs/80_studies.ipynb #cell-009
-KINDS = ['single', 'look-alike', 'part']
+KINDS = ['single', 'look-alike', 'difficult', 'part']
 
 def _slips(candidates, labels, n, rng):
     "Random pictures, each with another class at random."
@@ -43,6 +43,16 @@ def _mix_ups(candidates, labels, n, rng, features):
     "Random pictures, each with the class that its own is most easily taken for."
     other = look_alikes(features, labels)
     return {i: other[labels[i]] for i in rng.choice(candidates, n, replace=False)}
+
+def _hard(candidates, labels, n, rng, features, groups):
+    "Pictures that a simple model finds hard, the hardest most often, each with the class that it holds for likeliest beside the right one."
+    from partvision.labels.issues import out_of_sample_probs
+    names, own = np.unique(labels[candidates].astype(str), return_inverse=True)
+    probs, rows = out_of_sample_probs(features[candidates], own, groups[candidates]), np.arange(len(own))
+    others = probs.copy()
+    others[rows, own] = -1
+    doubt = (others.max(1) + .001)/(probs[rows, own] + .001)
+    return {candidates[i]: names[others[i].argmax()] for i in rng.choice(len(own), n, replace=False, p=doubt/doubt.sum())}
 
 def _misfiled(candidates, labels, n, rng, parts):
     "Whole parts, each with one other class, until at least `n` pictures are wrong."
@@ -58,7 +68,7 @@ def plant_errors(
     noise:float=.1,     # share of the training and validation pictures that get a wrong label
     kind:str='single',  # one of `KINDS`
     seed:int=0,         # same seed, same errors
-    features=None       # (n,d), only for look-alikes
+    features=None       # (n,d), only for look-alike and difficult
 ): # the catalog with some labels wrong, and `true_label`
     "Plant wrong labels of one kind; test labels stay right."
     if kind not in KINDS: raise PartvisionError(f"there is no kind of label error {kind!r}{nearest(kind, KINDS) or '; there are ' + ', '.join(KINDS)}")
@@ -68,6 +78,7 @@ def plant_errors(
     n = round(noise*len(candidates))
     if kind == 'single': wrong = _slips(candidates, labels, n, rng)
     elif kind == 'part': wrong = _misfiled(candidates, labels, n, rng, catalog.part.fillna(catalog.group).to_numpy())
+    elif kind == 'difficult': wrong = _hard(candidates, labels, n, rng, features, catalog.group.to_numpy())
     else: wrong = _mix_ups(candidates, labels, n, rng, features)
     planted = labels.copy()
     for i, label in wrong.items(): planted[i] = label
@@ -265,7 +276,7 @@ def label_errors(
     noise:float=.1,    # share of wrong labels to plant
     kind:str='single', # one of `KINDS`; `made` = those that generated parts were made with
     seed:int=0,
-    features=None      # (n,d), only for look-alikes
+    features=None      # (n,d), only for look-alike and difficult
 ): # with label, some wrong, and true_label
     "A catalog with wrong labels in training and validation, of which the truth is known."
     if (catalog.split == 'test').all() or not (catalog.split == 'test').any():
