@@ -91,7 +91,7 @@ def _weights(logs, given):
 
 def _opinion(probs, given):
     "The models' common log-probabilities, (n, k), up to a constant in each row."
-    logs, i = np.log(np.maximum(probs, 1e-4)), _spread(len(given))
+    logs, i = np.log(np.maximum(probs, 1e-9)), _spread(len(given))
     return np.tensordot(_weights(logs[:, i], given[i]), logs, 1)
 
 # %% ../../nbs/31_labels.issues.ipynb #cell-012
