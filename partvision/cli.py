@@ -122,7 +122,7 @@ def _read_params(pairs):
 
 @verb('train', '{"folder": "models/mine", "classes": […], "recipe": {"name": "finetune", …}, "metrics": {"n": 453, "accuracy": 0.91, "split": "valid", …}}')
 def _train(p):
-    "Train a recogniser on a catalog and write it as a bundle; an interrupted training continues."
+    "Train a recogniser on a catalog, with the decisions beside it applied, and write it as a bundle; an interrupted training continues."
     _catalog(p)
     p.add_argument('model', metavar='MODEL', help='folder of the bundle to write')
     p.add_argument('--recipe', default='finetune', help='frozen (a minute) or finetune (default)')
@@ -132,8 +132,9 @@ def _train(p):
     _params(p)
     def run(a):
         from partvision.catalog import read_catalog
+        from partvision.labels.decisions import corrected
         from partvision.train import train
-        info = train(read_catalog(a.catalog, a.root), a.model, a.recipe, a.backbone, a.weights, a.seed, **_read_params(a.params))
+        info = train(corrected(read_catalog(a.catalog, a.root)), a.model, a.recipe, a.backbone, a.weights, a.seed, **_read_params(a.params))
         m = info['metrics']
         _show(a, {k: info[k] for k in ('folder', 'classes', 'recipe', 'metrics')}, 
               (f"accuracy {m['accuracy']:.3f} on {m['n']} validation pictures\n" if 'accuracy' in m else '') + f'→ {a.model}')

@@ -212,15 +212,11 @@ def study_data(
     catalog=None # folder or parquet file, seen from the workspace; None = small generated parts
 ): # the catalog with the decisions made on it
     "The data that an experiment is about."
+    from partvision.labels.decisions import corrected
     if catalog is None: return _small_parts()
     path = Path(catalog)
     path = path if path.is_absolute() else workspace()/path
-    return _decided(read_catalog(path))
-
-def _decided(catalog):
-    "A catalog with the decisions beside it applied."
-    from partvision.labels.decisions import apply_decisions, read_decisions
-    return apply_decisions(catalog, read_decisions(catalog.attrs['path']))
+    return corrected(read_catalog(path))
 
 def _small_parts():
     "The generated parts that experiments use where they are given nothing."

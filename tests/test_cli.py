@@ -91,6 +91,17 @@ def wait_for(path, process, seconds=240):
         time.sleep(.05)
 
 
+def test_training_learns_from_decisions(photos, tmp_path):
+    from partvision.catalog import read_catalog
+    from partvision.labels.decisions import decide
+    data, model = tmp_path/'data', tmp_path/'model'
+    answer('ingest', photos, data, '--part', r'([a-z]+\d+)_\d')
+    catalog = read_catalog(data)
+    for part in catalog.part[catalog.label == 'nut'].unique(): decide(catalog, part, 'label', 'gear', target='part', who='ana')
+    assert answer('train', data, model, '--recipe', 'frozen', '-p', 'size', '64')['classes'] == ['bolt', 'gear']
+    assert set(read_catalog(data).label) == {'bolt', 'gear', 'nut'}
+
+
 def test_training_goes_on_after_kill_9(photos, tmp_path):
     data = tmp_path/'data'
     answer('ingest', photos, data)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'CHOICES', 'ledger_file', 'add_decision', 'read_decisions', 'decide', 'undo', 'history', 'apply_decisions',
-           'conflicts', 'agreement', 'summary']
+           'corrected', 'conflicts', 'agreement', 'summary']
 
 # %% ../../nbs/30_labels.decisions.ipynb #cell-002
 import getpass, json, os, uuid, warnings
@@ -219,6 +219,13 @@ def apply_decisions(
     c.attrs = catalog.attrs | dict(not_applied=void, set_aside=list(catalog.image[~used]))
     if void: warnings.warn(f'{len(void)} of {len(standing)} decisions could not be applied, the first because {void[0]["reason"]}; see attrs["not_applied"]')
     return validate(c)
+
+def corrected(
+    catalog # as read from disk
+): # corrected copy, as `apply_decisions` gives it
+    "A catalog with the decisions of people that lie beside it."
+    decisions = read_decisions(catalog.attrs['path'])
+    return apply_decisions(catalog, decisions) if len(decisions) else catalog
 
 # %% ../../nbs/30_labels.decisions.ipynb #cell-036
 def _last_words(decisions, field=None):
