@@ -37,12 +37,11 @@ function frame(act) {
     undo: button('undo', 'u', 'undo', () => act('undo')), help: button('help', '?', 'keys', () => act('help')) }
   at.list = make('div', { class: 'pv-list', hidden: '' }, at.find, at.found)
   at.keys = make('dl', { class: 'pv-keys', hidden: '' }, ...KEYS.flatMap(([k, what]) => [make('dt', {}, ...k.split(', ').flatMap((x, i) => i ? [' ', make('kbd', {}, x)] : [make('kbd', {}, x)])), make('dd', {}, what)]))
-  at.acts = make('div', { class: 'pv-acts', role: 'toolbar', 'aria-label': 'Decide' }, at.accept, at.keep, at.other, at.aside, make('span', { class: 'pv-gap' }), at.undo, at.help)
+  at.acts = make('div', { class: 'pv-acts', role: 'toolbar', 'aria-label': 'Decide' }, at.accept, at.keep, at.other, at.aside, make('span', { class: 'pv-gap' }), at.undo, at.help, at.list, at.keys)
   at.main = make('div', { class: 'pv-main' }, make('section', { class: 'pv-doubt', 'aria-label': 'In doubt' }, at.title, at.facts, at.views), at.typical)
-  // data-lm-suppress-shortcuts: else JupyterLab takes a, x and others as its own commands on cells
-  at.root = make('div', { class: 'pv-review', tabindex: '0', role: 'application', 'aria-label': 'Review of doubtful labels', 'data-lm-suppress-shortcuts': 'true' },
+  at.root = make('div', { class: 'pv-review', tabindex: '0', role: 'application', 'aria-label': 'Review of doubtful labels' },
     make('header', { class: 'pv-head' }, make('div', { class: 'pv-bar', 'aria-hidden': 'true' }, at.bar), make('p', { class: 'pv-progress' }, at.count, at.stop)),
-    at.note, at.main, at.acts, at.nine, at.list, at.keys, at.said, at.strip)
+    at.note, at.main, at.acts, at.nine, at.said, at.strip)
   return at
 }
 
@@ -74,9 +73,9 @@ function render({ model, el }) {
 
   function heading(item) {
     const given = make('b', { class: 'pv-given' }, named(item.given)), suggested = make('b', { class: 'pv-suggested' }, named(item.suggested))
-    at.title.replaceChildren('labelled ', given, ', looks like ', suggested)
+    at.title.replaceChildren('Labelled ', given, ', looks like ', suggested)
     const of = { part: `part ${item.key}, ${item.n} pictures`, group: `${item.n} pictures of group ${item.key}`, image: item.key }[item.target]
-    at.facts.replaceChildren(of, make('span', {}, `label wrong with ${percent(item.chance)}`), ...(item.open ? [] : [make('em', { class: `pv-state pv-is-${item.state}` }, item.says)]))
+    at.facts.replaceChildren(of, make('span', {}, `wrong with a chance of ${percent(item.chance)}`), ...(item.open ? [] : [make('em', { class: `pv-state pv-is-${item.state}` }, item.says)]))
     at.accept.querySelector('.pv-what').textContent = `accept ${named(item.suggested)}`
     at.keep.querySelector('.pv-what').textContent = `keep ${named(item.given)}`
   }
@@ -207,22 +206,26 @@ function render({ model, el }) {
   const acts = { Enter: 'accept', a: 'accept', k: 'keep', x: 'exclude', u: 'undo', o: 'other', n: 'next', '?': 'help' }
 
   function pressed(e) {
-    const control = e.ctrlKey || e.metaKey, on = e.target.closest('button')
+    const control = e.ctrlKey || e.metaKey, on = e.target.closest('button'), key = e.key.length === 1 ? e.key.toLowerCase() : e.key // whatever Caps Lock says
     if (on && (e.key === 'Enter' || e.key === ' ')) return false
-    if (control) return e.key.toLowerCase() === 'z' && !e.shiftKey && !e.repeat ? act('undo', {}) : false
-    if (e.altKey) return false
+    if (control) return key === 'z' && !e.shiftKey && !e.repeat ? act('undo', {}) : false
+    if (e.altKey || (e.shiftKey && e.key !== '?')) return false
     if (e.key === 'Escape') at.keys.hidden = true
-    else if (e.key in moves) go(now ? now.at + moves[e.key] : 0)
-    else if (e.key in acts) { if (!e.repeat) act(acts[e.key], {}) }
-    else if (/^[1-9]$/.test(e.key) && nine[e.key - 1] !== undefined) { if (!e.repeat) send('label', { label: nine[e.key - 1] }) }
+    else if (key in moves) go(now ? now.at + moves[key] : 0)
+    else if (key in acts) { if (!e.repeat) act(acts[key], {}) }
+    else if (/^[1-9]$/.test(key) && nine[key - 1] !== undefined) { if (!e.repeat) send('label', { label: nine[key - 1] }) }
     else return false
   }
 
-  at.root.addEventListener('keydown', e => {
+  // at the window and before all others, as JupyterLab listens at the document: else a, x and others would be its commands on cells
+  function keydown(e) {
+    if (!e.composedPath().includes(at.root)) return
     const taken = (e.target === at.find ? typed(e) : pressed(e)) !== false
     if (taken) e.preventDefault()
-    if (e.key !== 'Tab') e.stopPropagation()
-  })
+    if (taken || (e.key.length === 1 && !(e.ctrlKey || e.metaKey || e.altKey))) e.stopPropagation()
+  }
+
+  window.addEventListener('keydown', keydown, true)
 
   // ---- what the kernel says
 
@@ -241,7 +244,7 @@ function render({ model, el }) {
 
   model.on('msg:custom', heard)
   model.send({ do: 'start' })
-  return () => { model.off('msg:custom', heard); clearTimeout(timer); release(urls); release(stripUrls) }
+  return () => { window.removeEventListener('keydown', keydown, true); model.off('msg:custom', heard); clearTimeout(timer); release(urls); release(stripUrls) }
 }
 
 export default { render }

@@ -88,7 +88,7 @@ def stop_text(
     "The stop rule in a sentence."
     if not rule['ahead']: return 'nothing is left to review'
     finds = round(rule['finds'])
-    return f"reviewing {rule['ahead']} more is expected to find {finds or 'hardly one'}"
+    return f"reviewing {rule['ahead']} more is expected to find {f'{finds} wrong label' + 's'*(finds > 1) if finds else 'hardly a wrong label'}"
 
 # %% ../../nbs/32_labels.review.ipynb #cell-017
 def _facts(c):
@@ -212,7 +212,7 @@ def named(
 
 # %% ../../nbs/32_labels.review.ipynb #cell-030
 LARGE, SMALL, TINY = 480, 150, 72 # pixels on the longer side: in doubt, typical, in the strip below
-VIEWS, TYPICAL, STRIP = 12, 6, 14 # pictures shown of an item and of a class, items in the strip
+VIEWS, TYPICAL, STRIP = 12, 8, 14 # pictures shown of an item and of a class, items in the strip
 
 def thumbnail(
     path,         # picture
