@@ -327,3 +327,16 @@ def test_the_package_ships_script_and_style():
     for name in ('review.js', 'review.css'):
         text = (lab.ROOT/'partvision'/'labels'/name).read_text()
         assert text and not re.search(r'https?://|@import|import\(', text)
+
+
+def test_several_classes_a_picture(catalog):
+    label = catalog.label.where(catalog.part != 'bolt00', 'bolt;nut').where(catalog.part != 'bolt01', '')
+    c = catalog.assign(label=label, given_label=label)
+    c['is_label_issue'] = c.is_label_issue | (c.image == 'bolt/bolt01_1.png')
+    ana = Reader(c, 'ana')
+    ana.go('bolt/bolt01_1.png')
+    assert ana.shown['item']['given'] == '' and ana.press('label', label='bolt;nut')['kind'] == 'saved'
+    ana.go('bolt/bolt01_1.png')
+    assert ana.press('keep')['text'] == 'saved, kept as (none of the classes): bolt/bolt01_1.png.'
+    assert apply_decisions(c, read_decisions(c.attrs['path'])).set_index('image').label['bolt/bolt01_1.png'] == ''
+    assert ana.press('label', label='bolt;nutt')['kind'] == 'failed'

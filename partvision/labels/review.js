@@ -56,7 +56,7 @@ function picture(shown, buffers, urls, label) {
 function render({ model, el }) {
   let now = null, busy = null, token = 0, classes = [], nine = [], choice = 0, timer = null
   let urls = [], stripUrls = []
-  const at = frame(act)
+  const at = frame(act), view = Math.random().toString(36).slice(2)
   el.append(at.root)
 
   // ---- what is said and shown
@@ -135,11 +135,11 @@ function render({ model, el }) {
 
   function send(what, more = {}) {
     if (busy !== null || now === null) return
-    busy = ++token
+    busy = `${view}-${++token}` // several views may show one grid
     shut()
     say('saving …', 'wait')
     waiting('The kernel does not answer: this is not saved yet. Where it was stopped, run the cell again; all that was said to be saved is there.')
-    model.send({ do: what, at: now.at, open: now.item.open, token, ...more })
+    model.send({ do: what, at: now.at, open: now.item.open, token: busy, ...more })
   }
 
   function go(to) {

@@ -8,17 +8,17 @@ __all__ = ['MOSTLY', 'ITEM', 'IMAGINED', 'LARGE', 'SMALL', 'TINY', 'VIEWS', 'TYP
            'review', 'to_label_studio', 'from_label_studio']
 
 # %% ../../nbs/32_labels.review.ipynb #cell-002
-import io, os
+import io
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 import anywidget, numpy as np, pandas as pd
 from fastcore.basics import patch
 from ..core import PartvisionError, nearest, open_picture, read_json, write_json
 from ..catalog import class_names, image_path, is_multilabel, label_parts
-from .decisions import add_decision, ledger_file, read_decisions, _cancelled, _parse, _when, _who
+from .decisions import add_decision, ledger_file, read_decisions, _parse, _when, _who
 from .issues import COLUMNS
 
 # %% ../../nbs/32_labels.review.ipynb #cell-008
@@ -43,10 +43,10 @@ def _whole(c, kind, unit, doubt):
 
 def _items(c):
     "Row numbers of each item, by its target and name."
-    doubt, known = _in_doubt(c), c.label.notna().to_numpy()
+    doubt, known = _in_doubt(c), c.label.notna().tolist()
     kind, unit = np.where(c.part.notna(), 'part', 'group'), c.part.where(c.part.notna(), c.group)
-    whole, found = _whole(c, kind, unit, doubt), {}
-    for i, (k, u, image) in enumerate(zip(kind, unit, c.image)):
+    whole, found, doubt = _whole(c, kind, unit, doubt), {}, doubt.tolist()
+    for i, (k, u, image) in enumerate(zip(kind.tolist(), unit.tolist(), c.image.tolist())): # lists: looping over columns themselves is slow
         if (k, u) in whole and (k == 'part' or known[i]): found.setdefault((k, u), []).append(i)
         elif doubt[i]: found[('image', image)] = [i]
     return found, doubt
@@ -54,17 +54,20 @@ def _items(c):
 # %% ../../nbs/32_labels.review.ipynb #cell-009
 ITEM = ['target', 'key', 'given', 'suggested', 'pictures', 'chance', 'gain']
 
+def _asked(c):
+    "The items as dictionaries, best first."
+    found, doubt = _items(c)
+    chance = (1 - c.label_score.astype(float)).where(c.label.notna()).fillna(0).tolist()
+    given, rather, image = (c[name].tolist() for name in ('label', 'predicted_label', 'image'))
+    rows = [(target, key, given[i[0]], rather[i[0]], [image[j] for j in every], sum(chance[j] for j in i)/len(i), sum(chance[j] for j in every))
+            for (target, key), every in found.items() for i in [[j for j in every if doubt[j]]]]
+    return [dict(zip(ITEM, row)) for row in sorted(rows, key=lambda row: (-row[-1], row[1]))]
+
 def review_queue(
     catalog # with the columns of `audit`
 )->pd.DataFrame: # a row per item: target (image, part or group), key, given, suggested, pictures, chance that the label is wrong, gain in labels; best first
     "What a reviewer should be asked, most useful first."
-    c = _checked_audit(catalog)
-    found, doubt = _items(c)
-    chance = (1 - c.label_score.astype(float)).fillna(0).to_numpy()
-    given, rather, image = (c[name].to_numpy(object) for name in ('label', 'predicted_label', 'image'))
-    rows = [(target, key, given[i[0]], rather[i[0]], list(image[every]), chance[i].mean(), chance[every].sum())
-            for (target, key), every in found.items() for i in [[j for j in every if doubt[j]]]]
-    return pd.DataFrame(rows, columns=ITEM).sort_values(['gain', 'key'], ascending=[False, True], ignore_index=True)
+    return pd.DataFrame(_asked(_checked_audit(catalog)), columns=ITEM)
 
 # %% ../../nbs/32_labels.review.ipynb #cell-014
 IMAGINED = 5 # labels that are taken as found just as expected, before anything is seen
@@ -93,11 +96,10 @@ def stop_text(
 # %% ../../nbs/32_labels.review.ipynb #cell-017
 def _facts(c):
     "What a decision must know of a catalog, by image and by part."
-    part = c.part.where(c.part.notna(), None).to_numpy(object)
-    label = c.label.where(c.label.notna(), None).to_numpy(object)
+    part, label = ([None if missing else v for v, missing in zip(c[name].tolist(), c[name].isna())] for name in ('part', 'label'))
     by_part = {}
     for p, l in zip(part, label): by_part.setdefault(p, set()).add(l)
-    return dict(path=c.attrs['path'], image={i: (l, s, p) for i, l, s, p in zip(c.image, label, c.sha256, part)},
+    return dict(path=c.attrs['path'], image={i: (l, s, p) for i, l, s, p in zip(c.image.tolist(), label, c.sha256.tolist(), part)},
                 part={p: (next(iter(l)) if len(l) == 1 else None, None, p) for p, l in by_part.items() if p is not None},
                 twin={name.lower(): name for name in class_names(c)})
 
@@ -130,7 +132,7 @@ class Ledger:
     "The decisions on a catalog, and what is added while it is open."
     def __init__(self, path):
         self.file, self.lines, self.of, self.ids, self.gone = ledger_file(path), [], {}, {}, set()
-        self.at, self.mark = 0, b'' # where reading goes on, and what stands just before
+        self.at, self.mark, self.bad = 0, b'', 0 # where reading goes on, what stands just before, lines that cannot be read
 
     def _read(self):
         "Whole lines that were added since the last time; None where the file is another one."
@@ -149,7 +151,9 @@ class Ledger:
         if data is None: return set(self.of) | (self.__init__(self.file) or self.news())
         if not data: return set()
         self.at, self.mark = self.at + len(data), data[-64:]
-        return self._take([d for line in data.split(b'\n') if (d := _line(line))])
+        read = [_line(line) for line in data.split(b'\n') if line.strip()]
+        self.bad += read.count(None)
+        return self._take([d for d in read if d])
 
     def _take(self, new):
         "Put lines in their place."
@@ -245,13 +249,13 @@ class Review(anywidget.AnyWidget):
         super().__init__()
         c = _checked_audit(_stored(catalog))
         self.c, self.who, self.facts, self.typical = c, who or _who(), _facts(c), typical_pictures(c, TYPICAL + 2)
-        self.items, self.ledger = review_queue(c).to_dict('records'), Ledger(c.attrs['path'])
+        self.items, self.ledger = _asked(c), Ledger(c.attrs['path'])
         self.sizes, self.gains = np.array([len(i['pictures']) for i in self.items]), np.array([i['gain'] for i in self.items])
         self.states, self.changed = ['open']*len(self.items), np.zeros(len(self.items), int)
         self.about = _about(self.items, self.facts)
         self.pool, self.thumbs, self.replies = ThreadPoolExecutor(2), {}, dict(start=self._start, show=self._show, next=self._next, strip=self._strip, undo=self._undo)
-        self.note = _note(read_decisions(self.ledger.file), self.facts)
         self._news()
+        self.note = _note(self.ledger, self.facts)
         self.on_msg(self._heard)
 
 def _about(items, facts):
@@ -263,12 +267,11 @@ def _about(items, facts):
             if facts['image'][image][2]: found.setdefault(('part', facts['image'][image][2]), set()).add(n)
     return found
 
-def _note(decisions, facts):
+def _note(ledger, facts):
     "What the reader should know about the ledger, or an empty string."
-    stand = decisions[decisions.undoes.isna() & ~decisions.id.isin(_cancelled(decisions))]
-    gone = sum(target in ('image', 'part') and key not in facts[target] for target, key in zip(stand.target, stand.key))
-    bad = len(decisions.attrs['unreadable'])
-    said = [f'{bad} line{"s"*(bad > 1)} of decisions.jsonl cannot be read and {"are" if bad > 1 else "is"} left out.']*bool(bad)
+    gone = sum(d['target'] in ('image', 'part') and d['key'] not in facts[d['target']] and not d['undoes'] and d['id'] not in ledger.gone for _, d in ledger.lines)
+    bad = read_decisions(ledger.file).attrs['unreadable'] if ledger.bad or ledger.file.exists() and ledger.file.stat().st_size > ledger.at else [] # it warns, with the numbers of the lines
+    said = [f'{len(bad)} line{"s"*(len(bad) > 1)} of decisions.jsonl cannot be read and {"are" if len(bad) > 1 else "is"} left out.']*bool(bad)
     return ' '.join(said + [f'{gone} decision{"s are" if gone > 1 else " is"} about pictures that the catalog no longer has; nothing is lost, but nothing comes of it.']*bool(gone))
 
 # %% ../../nbs/32_labels.review.ipynb #cell-034
@@ -474,7 +477,7 @@ def to_label_studio(
     c, ledger = _checked_audit(_stored(catalog)), Ledger(catalog.attrs['path'])
     ledger.news()
     facts, row = _facts(c), {image: n for n, image in enumerate(c.image)}
-    images = [image for item in review_queue(c).to_dict('records') for image in item['pictures'] if not _deciding(ledger, facts, image)]
+    images = [image for item in _asked(c) for image in item['pictures'] if not _deciding(ledger, facts, image)]
     tasks = [_task(c, row[image], prefix) for image in images if not pd.isna(c.predicted_label[row[image]])]
     if file: write_json(file, tasks)
     return tasks
@@ -489,9 +492,11 @@ def _choices(answer, name):
     "The classes that an annotation chooses; None where it chooses none."
     found = None
     for part in answer.get('result') or []:
-        if part.get('type') != 'choices': raise PartvisionError(f"{name}, field result: it holds {part.get('type')!r}, but labels come as choices; use a Choices tag in the labelling setup")
-        chosen = (part.get('value') or {}).get('choices')
-        if not isinstance(chosen, list) or not all(isinstance(c, str) for c in chosen): raise PartvisionError(f'{name}, field choices: it is {chosen!r}, not a list of class names; export as JSON')
+        kind = part.get('type') if isinstance(part, dict) else part
+        if kind != 'choices': raise PartvisionError(f'{name}, field result: it holds {kind!r}, but labels come as choices; use a Choices tag in the labelling setup')
+        chosen = part['value'].get('choices') if isinstance(part.get('value'), dict) else None
+        if not isinstance(chosen, list) or not all(isinstance(c, str) and c and c == c.strip() and ';' not in c for c in chosen):
+            raise PartvisionError(f'{name}, field choices: it is {chosen!r}, not a list of class names without blanks around them or a semicolon')
         found = (found or []) + chosen
     return found
 
@@ -503,8 +508,8 @@ def _annotator(answer):
 def _read_answer(task, n, facts, multi):
     "Picture, label and annotator of one task; None where there is no answer. Raises `PartvisionError` naming task and field."
     if not isinstance(task, dict) or not isinstance(task.get('data'), dict): raise PartvisionError(f'task {n}, field data: it is missing; export as JSON, not as JSON-MIN or CSV')
-    name, key = f"task {task.get('id', n)}", task['data'].get('key')
-    if key not in facts['image']: raise PartvisionError(f'{name}, field key: the catalog has no image {key}{nearest(key, facts["image"])}')
+    name, key = f"task {task.get('id', n)}", task['data'].get('key', task['data'].get('image'))
+    if not isinstance(key, str) or key not in facts['image']: raise PartvisionError(f'{name}, field key: the catalog has no image {key}{nearest(key, facts["image"])}')
     answer = _answer(task)
     chosen = _choices(answer, name) if answer else None
     if chosen is None: return None
