@@ -253,7 +253,7 @@ class Review(anywidget.AnyWidget):
         self.sizes, self.gains = np.array([len(i['pictures']) for i in self.items]), np.array([i['gain'] for i in self.items])
         self.states, self.changed = ['open']*len(self.items), np.zeros(len(self.items), int)
         self.about = _about(self.items, self.facts)
-        self.pool, self.thumbs, self.replies = ThreadPoolExecutor(2), {}, dict(start=self._start, show=self._show, next=self._next, strip=self._strip, undo=self._undo)
+        self.pool, self.thumbs, self.replies = ThreadPoolExecutor(1), {}, dict(start=self._start, show=self._show, next=self._next, strip=self._strip, undo=self._undo)
         self._news()
         self.note = _note(self.ledger, self.facts)
         self.on_msg(self._heard)
