@@ -22,16 +22,16 @@ const percent = x => `${Math.round(100*x)} %`
 
 // ---- the parts of the page that stay; their content changes
 
-function frame(act) {
+function frame(act, view) {
   const button = (name, key, title, press) => make('button', { type: 'button', class: `pv-act pv-${name}`, title, onclick: press },
     make('kbd', {}, key), make('span', { class: 'pv-what' }, title))
   const at = {
     bar: make('div', { class: 'pv-done' }), count: make('span', { class: 'pv-count' }), stop: make('span', { class: 'pv-stop' }), note: make('p', { class: 'pv-note', hidden: '' }),
-    title: make('h2', { class: 'pv-title' }), facts: make('p', { class: 'pv-facts' }), views: make('div', { class: 'pv-views' }), typical: make('div', { class: 'pv-typical' }),
+    title: make('h2', { class: 'pv-title', 'aria-live': 'polite' }), facts: make('p', { class: 'pv-facts' }), views: make('div', { class: 'pv-views' }), typical: make('div', { class: 'pv-typical' }),
     nine: make('div', { class: 'pv-nine', role: 'group', 'aria-label': 'Another class' }), said: make('p', { class: 'pv-said', role: 'status', 'aria-live': 'polite' }),
     strip: make('nav', { class: 'pv-strip', 'aria-label': 'Items in order' }),
-    find: make('input', { type: 'text', class: 'pv-find', 'aria-label': 'Class', placeholder: 'type a part of the name', autocomplete: 'off', spellcheck: 'false', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': 'pv-found' }),
-    found: make('ul', { class: 'pv-found', id: 'pv-found', role: 'listbox', 'aria-label': 'Classes' }),
+    find: make('input', { type: 'text', class: 'pv-find', 'aria-label': 'Class', placeholder: 'type a part of the name', autocomplete: 'off', spellcheck: 'false', role: 'combobox', 'aria-expanded': 'true', 'aria-controls': `pv-found-${view}` }),
+    found: make('ul', { class: 'pv-found', id: `pv-found-${view}`, role: 'listbox', 'aria-label': 'Classes' }),
     accept: button('accept', 'Enter', 'accept', () => act('accept')), keep: button('keep', 'k', 'keep', () => act('keep')),
     other: button('other', 'o', 'other …', () => act('other')), aside: button('aside', 'x', 'set aside', () => act('exclude')),
     undo: button('undo', 'u', 'undo', () => act('undo')), help: button('help', '?', 'keys', () => act('help')) }
@@ -56,7 +56,7 @@ function picture(shown, buffers, urls, label) {
 function render({ model, el }) {
   let now = null, busy = null, token = 0, classes = [], nine = [], choice = 0, timer = null
   let urls = [], stripUrls = []
-  const at = frame(act), view = Math.random().toString(36).slice(2)
+  const view = Math.random().toString(36).slice(2), at = frame(act, view)
   el.append(at.root)
 
   // ---- what is said and shown
@@ -183,8 +183,8 @@ function render({ model, el }) {
   function fill() {
     const found = matches()
     choice = Math.max(0, Math.min(choice, found.length - 1))
-    at.found.replaceChildren(...found.map((c, i) => make('li', { role: 'option', id: `pv-option-${i}`, 'aria-selected': String(i === choice), onmousedown: e => { e.preventDefault(); send('label', { label: c }) } }, named(c))))
-    at.find.setAttribute('aria-activedescendant', `pv-option-${choice}`)
+    at.found.replaceChildren(...found.map((c, i) => make('li', { role: 'option', id: `pv-option-${view}-${i}`, 'aria-selected': String(i === choice), onmousedown: e => { e.preventDefault(); send('label', { label: c }) } }, named(c))))
+    at.find.setAttribute('aria-activedescendant', `pv-option-${view}-${choice}`)
     at.found.children[choice]?.scrollIntoView?.({ block: 'nearest' })
   }
 

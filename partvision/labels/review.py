@@ -117,7 +117,7 @@ def _decide(facts, target, key, field, new, **more):
 
 def _stored(catalog):
     "The catalog, if it says where it lies."
-    if not catalog.attrs.get('path'): raise PartvisionError("the catalog does not say where it lies (attrs['path']), so decisions have no place; read it with read_catalog")
+    if not (catalog.attrs.get('path') and catalog.attrs.get('root')): raise PartvisionError("the catalog does not say where it and its pictures lie (attrs['path'] and attrs['root']); read it with read_catalog")
     return catalog
 
 # %% ../../nbs/32_labels.review.ipynb #cell-020
@@ -358,7 +358,6 @@ def _show(self:Review, message):
     pictures = self._pictures(item['pictures'][:VIEWS], LARGE, buffers)
     typical = [dict(role=role, label=label, pictures=self._pictures(images, SMALL, buffers)) for role, label, images in self._like(item)]
     self.send(dict(kind='screen', at=at, item=facts, pictures=pictures, more=max(0, len(item['pictures']) - VIEWS), typical=typical, progress=self.progress()), buffers)
-    self._ahead(at)
 
 @patch
 def _next(self:Review, message):
@@ -374,6 +373,7 @@ def _strip(self:Review, message):
     pictures = self._pictures([self.items[n]['pictures'][0] for n in near], TINY, buffers)
     self.send(dict(kind='strip', items=[dict(at=n, given=self.items[n]['given'], suggested=self.items[n]['suggested'], state=self.states[n],
         says=_settled(self.ledger, self.facts, self.items[n])[1], picture=p) for n, p in zip(near, pictures)]), buffers)
+    self._ahead(int(message['at'])) # last, so that nothing waits for it
 
 # %% ../../nbs/32_labels.review.ipynb #cell-040
 WHY = dict(accept='suggestion accepted in review', keep='kept in review', label='another label in review', exclude='set aside in review')
