@@ -91,6 +91,7 @@ def file_sha256(
 
 # %% ../nbs/00_core.ipynb #cell-018
 MAX_PIXELS = 200_000_000
+warnings.filterwarnings('ignore', module=r'PIL\.') # here, for all: changing filters around each picture is not safe where several threads read
 
 DRAWINGS = {'EPS', 'WMF', 'EMF'}
 
@@ -134,12 +135,10 @@ def open_picture(
     from PIL import Image, UnidentifiedImageError
     name = name or path
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            with Image.open(path) as im:
-                _check_header(im, name)
-                if size: im.draft('RGB', (size, size))
-                return _to_rgb(im)
+        with Image.open(path) as im:
+            _check_header(im, name)
+            if size: im.draft('RGB', (size, size))
+            return _to_rgb(im)
     except PartvisionError: raise
     except FileNotFoundError as e: raise PartvisionError(f'{name} does not exist; check the path') from e
     except UnidentifiedImageError as e: raise PartvisionError(f'{name} is not a picture that can be read, whatever its name says') from e
