@@ -57,7 +57,7 @@ def test_export_and_clean_change_nothing(tmp_path):
     for file in ('settings.ini', 'pyproject.toml'): shutil.copy(ROOT/file, tmp_path/file)
     def content(): return {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob('*') if p.suffix in ('.py', '.ipynb') and '__pycache__' not in p.parts}
     before = content()
-    python('from nbdev.clean import nbdev_clean; from nbdev.doclinks import nbdev_export; nbdev_export(); nbdev_clean(); nbdev_clean(fname="nbs/experiments")', tmp_path)
+    python('from nbdev.clean import nbdev_clean; from nbdev.doclinks import nbdev_export; nbdev_export(); nbdev_clean(); nbdev_clean(fname="nbs/experiments"); nbdev_clean(fname="nbs/tutorials")', tmp_path)
     after = content()
     assert sorted(before) == sorted(after)
     changed = [f for f in before if before[f] != after[f]]
