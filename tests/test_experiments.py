@@ -10,6 +10,8 @@ import partvision
 from partvision.core import PartvisionError
 from partvision.experiments import experiments, identify, load_runs, plan, run_batch, tiny_workspace
 
+ROOT = Path(__file__).resolve().parent.parent
+
 # A run notes that it has begun and that it has ended, so that one can count what was really computed.
 SLOW = ["# How long does a nap take?\n\n> Sleeps.",
         "seconds = .3 # length of the nap\nseed = 0    # another seed, another run",
@@ -171,6 +173,13 @@ def test_interrupting_stops_the_kernels_and_marks_nothing_as_failed(root):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=45) # seconds as a rule; ten were not enough once
     assert process.returncode != 0 and not alive(kernels) and not len(load_runs(root))
+
+
+@pytest.mark.parametrize('file', sorted((ROOT/'nbs/experiments/batches').glob('*.yml')), ids=lambda f: f.stem)
+def test_batches_that_ship_can_be_planned(file):
+    runs = plan(file, ROOT, dict(catalog='data/mine'))
+    assert {r['notebook'] for r in runs} == {'train', 'data_audit', 'label_audit', 'multi_view'}
+    assert {r['params']['catalog'] for r in runs} == {'data/mine'}
 
 
 def test_two_batches_at_once_share_the_work(root):
