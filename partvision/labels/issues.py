@@ -139,12 +139,14 @@ def _table(sharpness, opinion, given):
     i = _spread(len(given))
     return _refine(softmax(sharpness*opinion[i], 1), given[i])
 
-def _reading(opinion, given, enough=.9):
-    "Sharpness of the opinion, weight of the table beside it, where mistakes come from, and the sharpness that explains the labels best; `enough` is the share of the gain that is taken."
+def _reading(opinion, given, pooled=False):
+    "Sharpness of the opinion, weight of the table beside it, where mistakes come from, and the sharpness that explains the labels best; `pooled` where most rows are parts of several views."
     found, k = _likelihoods(opinion, given), opinion.shape[1]
     gain, best = found - found[0], SHARPNESS[int(found.argmax())]
     proven = gain.max() > k*(k - 1)/2/min(len(given), ROWS)
-    if gain.max() >= -CLEAR*found[0]: return SHARPNESS[int((gain >= enough*gain.max()).argmax())], 1., 'chance', best
+    def sharp(share): return SHARPNESS[int((gain >= share*gain.max()).argmax())]
+    if pooled: return sharp(.5), 1., 'part', best
+    if gain.max() >= -CLEAR*found[0]: return sharp(.9), 1., 'chance', best
     if proven and best >= 2.5: return best, 1., 'chance', best
     if best == 1: return 2, 0., 'picture', best
     return 2, max(0., 1 - DISTRUST*(1 - _table(2, opinion, given).diagonal()[given].mean())), 'picture', best
@@ -214,7 +216,7 @@ def _judge(probs, given, groups):
     opinion = _pooled(opinion, of, one)
     opinion -= opinion.max(1, keepdims=True)
     rows, labels = _units(given, of, one)
-    sharpness, trust, noise, best = _reading(opinion[rows], labels, .9 if len(rows) == len(given) else .5)
+    sharpness, trust, noise, best = _reading(opinion[rows], labels, pooled=2*len(rows) <= len(given))
     def odds(s, trust): return s*opinion + _witnessed(np.log(_table(s, opinion[rows], labels))[:, given].T, trust, one & ~alike, of)
     count = (odds(sharpness, trust).argmax(1) != given).sum()
     ranked, own = odds(sharpness, max(trust, LEAST)), np.eye(probs.shape[2], dtype=bool)[given]
