@@ -151,15 +151,19 @@ def _evaluation_text(r):
 
 @verb('evaluate', '{"n": 754, "accuracy": 0.88, "top4": 0.99, "macro_f1": 0.85, "ece": 0.03, "interval": [0.86, 0.90], "per_class": {"IC": {"n": 281, "precision": …}, …}, …}')
 def _evaluate(p):
-    "Figures of merit of a model on one split of a catalog."
+    "Figures of merit of a model on one split of a catalog, by the labels as they were given, or by the corrected ones."
     p.add_argument('model', metavar='MODEL', help='bundle')
     _catalog(p)
     p.add_argument('--split', default='test', choices=['train', 'valid', 'test'], help='default test')
     p.add_argument('--by', choices=['part'], help='part: all views of a part give one answer')
+    p.add_argument('--corrected', action='store_true', help='judge by the labels that people decided on, instead of those given')
     def run(a):
         from partvision.catalog import read_catalog
         from partvision.evaluate import evaluate
-        found = evaluate(a.model, read_catalog(a.catalog, a.root), a.split, a.by)
+        from partvision.labels.decisions import as_given, corrected
+        catalog = read_catalog(a.catalog, a.root)
+        fixed = corrected(catalog)
+        found = evaluate(a.model, fixed if a.corrected else as_given(fixed, catalog), a.split, a.by)
         _show(a, found, _evaluation_text(found))
     return run
 

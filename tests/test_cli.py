@@ -100,6 +100,23 @@ def test_training_learns_from_decisions(photos, tmp_path):
     for part in catalog.part[catalog.label == 'nut'].unique(): decide(catalog, part, 'label', 'gear', target='part', who='ana')
     assert answer('train', data, model, '--recipe', 'frozen', '-p', 'size', '64')['classes'] == ['bolt', 'gear']
     assert set(read_catalog(data).label) == {'bolt', 'gear', 'nut'}
+    refused = partvision('evaluate', model, data) # nuts of the test split are nuts still, and the model knows none
+    assert refused.returncode == 1 and "does not know the label 'nut'" in refused.stderr
+    assert set(answer('evaluate', model, data, '--corrected')['per_class']) == {'bolt', 'gear'}
+
+
+def test_what_a_decision_moves_is_not_judged_by_what_learned_from_it(photos, tmp_path):
+    from partvision.catalog import read_catalog
+    from partvision.labels.decisions import corrected, decide
+    data, model = tmp_path/'data', tmp_path/'model'
+    answer('ingest', photos, data, '--part', r'([a-z]+\d+)_\d')
+    catalog = read_catalog(data)
+    test, *train = (catalog.part[(catalog.label == 'bolt') & (catalog.split == split)].unique() for split in ('test', 'train'))
+    for part in train[0][:2]: decide(catalog, part, 'part', test[0], target='part', who='ana') # three parts are one, and most of it was learned from
+    moved = corrected(catalog)
+    assert (moved.split != catalog.split).any()
+    answer('train', data, model, '--recipe', 'frozen', '-p', 'size', '64')
+    assert answer('evaluate', model, data)['n'] == (moved.split == 'test').sum() != (catalog.split == 'test').sum()
 
 
 def test_training_goes_on_after_kill_9(photos, tmp_path):

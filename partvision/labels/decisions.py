@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'CHOICES', 'ledger_file', 'add_decision', 'read_decisions', 'decide', 'undo', 'history', 'apply_decisions',
-           'corrected', 'conflicts', 'agreement', 'summary']
+           'corrected', 'as_given', 'conflicts', 'agreement', 'summary']
 
 # %% ../../nbs/30_labels.decisions.ipynb #cell-002
 import getpass, json, os, uuid, warnings
@@ -226,6 +226,15 @@ def corrected(
     "A catalog with the decisions of people that lie beside it."
     decisions = read_decisions(catalog.attrs['path'])
     return apply_decisions(catalog, decisions) if len(decisions) else catalog
+
+def as_given(
+    fixed,  # of `corrected`
+    catalog # as read from disk
+): # `fixed` with the labels of `catalog`
+    "A corrected catalog with its labels as they came: what a model is judged by. Parts, splits and what is set aside stay corrected, or a part could be learned from and judged by."
+    c = fixed.assign(label=catalog.set_index('image').label.reindex(fixed.image).to_numpy())
+    c.attrs = fixed.attrs
+    return c
 
 # %% ../../nbs/30_labels.decisions.ipynb #cell-036
 def _last_words(decisions, field=None):
