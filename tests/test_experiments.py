@@ -38,7 +38,17 @@ def states(root): return Counter(load_runs(root).state)
 def start(root, batch, jobs=2):
     "The batch in a process of its own, as the command line would run it."
     code = 'import json, sys; from partvision.experiments import run_batch; s = run_batch(json.loads(sys.argv[1]), jobs=int(sys.argv[2]), root=sys.argv[3]); print(json.dumps(s))'
-    return subprocess.Popen([sys.executable, '-c', code, json.dumps(batch), str(jobs), str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, '-X', 'faulthandler', '-c', code, json.dumps(batch), str(jobs), str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def told(process, seconds=60):
+    "What a process printed; one that does not end tells where its threads are, and fails the test."
+    try: return process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        kernels = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGABRT)
+        for k in kernels: k.kill()
+        pytest.fail(f'not ended after {seconds} s, {len(kernels)} kernels were alive:\n{process.communicate()[1]}')
 
 
 def until(condition, seconds=30):
@@ -149,7 +159,7 @@ def test_killed_at_any_moment_it_goes_on_from_there(root):
         process.communicate()
         until(lambda: not alive(kernels), 5)
     had = finished(root)
-    summary = json.loads(start(root, batch).communicate(timeout=60)[0])
+    summary = json.loads(told(start(root, batch))[0])
     assert (summary['finished'], summary['reused']) == (n - len(had), len(had)) and had
     assert dict(states(root)) == {'finished': n} and not leftovers(root)
     now = finished(root)
@@ -171,7 +181,7 @@ def test_interrupting_stops_the_kernels_and_marks_nothing_as_failed(root):
     until(lambda: len(counts(root, 'began')) == 2)
     kernels = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=45) # seconds as a rule; ten were not enough once
+    told(process)
     assert process.returncode != 0 and not alive(kernels) and not len(load_runs(root))
 
 
@@ -184,7 +194,7 @@ def test_batches_that_ship_can_be_planned(file):
 
 def test_two_batches_at_once_share_the_work(root):
     both = [start(root, nap(6)), start(root, nap(6))]
-    summaries = [json.loads(p.communicate(timeout=60)[0]) for p in both]
+    summaries = [json.loads(told(p)[0]) for p in both]
     assert counts(root) == dict.fromkeys(range(6), 1)
     assert all(s['finished'] + s['reused'] == 6 for s in summaries) and sum(s['finished'] for s in summaries) == 6
     assert dict(states(root)) == {'finished': 6} and not leftovers(root)
