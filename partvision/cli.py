@@ -76,12 +76,12 @@ def _quality(p):
 def _audit(p):
     "Find labels that look wrong and write scores, verdicts and suggestions into the catalog."
     _catalog(p)
-    p.add_argument('--backbone', default='efficientnet_lite0', help='network whose features are used')
+    p.add_argument('--backbone', metavar='NAME[+NAME...]', help='networks whose features are used (default: efficientnet_lite0, lite1 and lite2, which work offline)')
     p.add_argument('--seed', type=int, default=0, help='of the folds (default 0)')
     def run(a):
         from partvision.catalog import read_catalog, write_catalog
-        from partvision.labels.issues import audit, audit_summary, audit_text
-        catalog = audit(read_catalog(a.catalog, a.root), a.backbone, seed=a.seed)
+        from partvision.labels.issues import BACKBONES, audit, audit_summary, audit_text
+        catalog = audit(read_catalog(a.catalog, a.root), a.backbone or BACKBONES, seed=a.seed)
         found = audit_summary(catalog)
         write_catalog(catalog, a.catalog)
         _show(a, found, audit_text(found))
