@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'CHECKS', 'SMALL', 'look_alikes', 'plant_errors', 'found_scores', 'suggested', 'fixing_effect', 'recovered',
-           'checks_table', 'more_data', 'bundle_cost', 'recipe_knobs', 'study_data', 'one_label', 'truth_of', 'about',
-           'with_true_labels', 'several_views', 'label_errors', 'plot_found', 'plot_effect', 'plot_views', 'plot_more',
-           'plot_epochs', 'plot_classes', 'plot_pictures', 'plot_worst', 'plot_checks', 'plot_copies', 'plot_doubtful']
+           'review_orders', 'review_effect', 'noise_effect', 'checks_table', 'more_data', 'bundle_cost', 'recipe_knobs',
+           'study_data', 'one_label', 'truth_of', 'about', 'with_true_labels', 'several_views', 'label_errors',
+           'plot_found', 'plot_effect', 'plot_review', 'plot_noise', 'plot_views', 'plot_more', 'plot_epochs',
+           'plot_classes', 'plot_pictures', 'plot_worst', 'plot_checks', 'plot_copies', 'plot_doubtful']
 
 # %% ../nbs/80_studies.ipynb #cell-002
 import hashlib
 import numpy as np, pandas as pd
 from pathlib import Path
-from .core import PartvisionError, cache_dir, nearest, open_picture, workspace
-from .catalog import SPLITS, class_names, image_path, is_multilabel, read_catalog
+from .core import PartvisionError, cache_dir, nearest, open_picture, progress, workspace
+from .catalog import SPLITS, class_names, image_path, is_multilabel, read_catalog, targets
 from .metrics import group_bootstrap
 from .evaluate import COLOURS, _figure
 
@@ -112,6 +113,14 @@ def _simple_model(features, labels):
     from sklearn.preprocessing import StandardScaler
     return make_pipeline(StandardScaler(), LogisticRegression(C=.003, max_iter=500)).fit(features, labels)
 
+def _scored(features, catalog, labels):
+    "Number of wrong labels that a model learned from, and its accuracy on the test pictures."
+    learn, test = (catalog.split != 'test').to_numpy(), (catalog.split == 'test').to_numpy()
+    features, truth, labels = np.asarray(features, np.float32), catalog.true_label.to_numpy(), np.asarray(labels)
+    correct = _simple_model(features[learn], labels[learn]).predict(features[test]) == truth[test]
+    low, high = group_bootstrap(correct, catalog.group[test])
+    return dict(wrong=int((labels[learn] != truth[learn]).sum()), accuracy=float(correct.mean()), low=low, high=high, n=len(correct))
+
 def fixing_effect(
     features, # (n,d)
     catalog,  # with split, group and true_label
@@ -119,16 +128,10 @@ def fixing_effect(
     doubtful=None # (n,) which pictures a person looks at, and corrects where they are wrong; None = nobody looks
 )->pd.DataFrame: # labels (as they are, fixed, reviewed, right), wrong, accuracy, low, high, n
     "What a model that learned from wrong, fixed and right labels scores on the same test pictures."
-    features, rows = np.asarray(features, np.float32), []
-    learn, test, truth = (catalog.split != 'test').to_numpy(), (catalog.split == 'test').to_numpy(), catalog.true_label.to_numpy()
-    given = catalog.label.to_numpy()
+    given, truth = catalog.label.to_numpy(), catalog.true_label.to_numpy()
     reviewed = {} if doubtful is None else {'reviewed': np.where(doubtful, truth, given)}
-    for name, labels in ({'as they are': given, 'fixed': np.asarray(fixed)} | reviewed | {'right': truth}).items():
-        model = _simple_model(features[learn], labels[learn])
-        correct = model.predict(features[test]) == truth[test]
-        low, high = group_bootstrap(correct, catalog.group[test])
-        rows.append(dict(labels=name, wrong=int((labels[learn] != truth[learn]).sum()), accuracy=float(correct.mean()), low=low, high=high, n=len(correct)))
-    return pd.DataFrame(rows)
+    ways = {'as they are': given, 'fixed': fixed} | reviewed | {'right': truth}
+    return pd.DataFrame([dict(labels=name, **_scored(features, catalog, labels)) for name, labels in ways.items()])
 
 def recovered(
     effect,    # of `fixing_effect`
@@ -139,6 +142,61 @@ def recovered(
     return float((fixed - noisy)/(clean - noisy)) if clean > noisy else float('nan')
 
 # %% ../nbs/80_studies.ipynb #cell-019
+def review_orders(
+    audited,   # catalog with label_score and is_label_issue
+    views,     # (n,d) features that it was audited with
+    seed:int=0 # of the random order
+)->dict: # name → (n,) row numbers, first to look at first
+    "Orders in which a person could look at labels."
+    from partvision.labels.issues import out_of_sample_probs
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_self_confidence_for_each_label
+    y = targets(audited, class_names(audited))
+    probs = out_of_sample_probs(views, y)
+    named, rest = find_label_issues(y, probs, return_indices_ranked_by='self_confidence'), np.argsort(get_self_confidence_for_each_label(y, probs), kind='stable')
+    return {'audit': np.argsort(audited.label_score.to_numpy(), kind='stable'), 'cleanlab': np.concatenate([named, rest[~np.isin(rest, named)]]),
+            'random': np.random.default_rng(seed).permutation(len(y))}
+
+def review_effect(
+    features, # (n,d) of the model that learns afterwards
+    catalog,  # with split, group and true_label
+    orders,   # of `review_orders`, for the pictures that are not in the test split
+    counts    # numbers of pictures looked at
+)->pd.DataFrame: # order, looked_at, found, wrong, accuracy, low, high, n
+    "What is found, and what a model then scores, once a person has looked at the first pictures of each order and corrected the wrong ones."
+    given, truth, learn, rows = catalog.label.to_numpy(), catalog.true_label.to_numpy(), np.flatnonzero(catalog.split != 'test'), []
+    start, before = _scored(features, catalog, given), int((given[learn] != truth[learn]).sum())
+    for name, order in orders.items():
+        for count in sorted({min(c, len(order)) for c in counts}):
+            fixed, seen = given.copy(), learn[order[:count]]
+            fixed[seen] = truth[seen]
+            scored = _scored(features, catalog, fixed) if count else start
+            rows.append(dict(order=name, looked_at=count, found=before - scored['wrong'], **scored))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/80_studies.ipynb #cell-022
+def noise_effect(
+    catalog,  # of `study_data`
+    features, # (n,d) of the model that learns from the labels
+    views,    # (n,d) that the audit compares
+    kinds,    # some of `KINDS`
+    rates,    # shares of wrong labels
+    seed:int=0
+)->pd.DataFrame: # kind, noise, precision, recall, f1, average_precision, suggestion_right, and the accuracies noisy, fixed, reviewed, right
+    "For every kind and rate of planted mistakes: how well they are found, and what fixing them does to the accuracy."
+    from partvision.labels.issues import audit_features
+    rows = []
+    for kind, noise in progress([(k, r) for k in kinds for r in rates], 'kinds and rates'):
+        c = label_errors(catalog, noise, kind, seed, features)
+        learn = (c.split != 'test').to_numpy()
+        audited = c[learn].join(audit_features(c[learn], views[learn]))
+        fixed, doubt = c.label.to_numpy(dtype=object), np.zeros(len(c), bool)
+        fixed[learn], doubt[learn] = suggested(audited), audited.is_label_issue
+        effect = fixing_effect(features, c, fixed, doubt)
+        rows.append(dict(kind=kind, noise=noise, **found_scores(audited), **dict(zip(('noisy', 'fixed', 'reviewed', 'right'), effect.accuracy))))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/80_studies.ipynb #cell-024
 CHECKS = dict(blur='blurred', dark='dark', bright='bright', near_duplicate='duplicate') # check → fault that is planted for it
 
 def checks_table(
@@ -161,7 +219,7 @@ def _planted(check, fault, truth, catalog):
     own = fault == CHECKS[check]
     return own | catalog.image.isin(truth.duplicate_of[truth.fault == 'duplicate']).to_numpy() if check == 'near_duplicate' else own
 
-# %% ../nbs/80_studies.ipynb #cell-022
+# %% ../nbs/80_studies.ipynb #cell-027
 def more_data(
     features,                       # (n,d)
     catalog,                        # with label, split and group
@@ -204,7 +262,7 @@ def recipe_knobs(
     from partvision.train import RECIPES
     return {k: v for k, v in knobs.items() if k in RECIPES.get(recipe, knobs)}
 
-# %% ../nbs/80_studies.ipynb #cell-025
+# %% ../nbs/80_studies.ipynb #cell-030
 SMALL = dict(classes=['hex_bolt', 'socket_screw', 'hex_nut', 'plain_washer', 'ball_bearing', 'spur_gear'], parts=10, views=3, size=128, seed=0,
              faults=dict(wrong_label=.05, wrong_part=.03, blurred=.04, dark=.03, bright=.03, duplicate=.03))
 
@@ -249,7 +307,7 @@ def about(
     made = (Path(catalog.attrs['path']).parent/'synth.json').exists() or (catalog.source == 'drawn').all()
     return dict(data=Path(catalog.attrs['root']).name, split=split, n=n, pictures='generated' if made else 'real')
 
-# %% ../nbs/80_studies.ipynb #cell-028
+# %% ../nbs/80_studies.ipynb #cell-033
 def with_true_labels(
     catalog # of `study_data`
 ): # with true_label; labels of the test set are the true ones
@@ -282,7 +340,7 @@ def label_errors(
     if truth_of(catalog) is None: raise PartvisionError(f"{catalog.attrs['path']} has no truth.parquet beside it, so it has no errors of kind 'made'; choose one of {', '.join(KINDS)}")
     return c
 
-# %% ../nbs/80_studies.ipynb #cell-031
+# %% ../nbs/80_studies.ipynb #cell-036
 def plot_found(
     audited # catalog with true_label, given_label, label_score, is_label_issue
 ): # matplotlib figure
@@ -300,7 +358,7 @@ def plot_found(
     ax.set_title(f'Looking at {cut} of {n} pictures finds {found[cut]} of {total} wrong labels', fontsize=10)
     return fig
 
-# %% ../nbs/80_studies.ipynb #cell-034
+# %% ../nbs/80_studies.ipynb #cell-039
 def _intervals(ax, x, table, colour, **kw):
     "Points with their 95 % intervals."
     ax.errorbar(x, table.accuracy, yerr=[np.maximum(table.accuracy - table.low, 0), np.maximum(table.high - table.accuracy, 0)], color=colour, capsize=3, ms=6, **kw)
@@ -319,6 +377,43 @@ def plot_effect(
     ax.set_title(f"The wrong labels cost {points['right'] - points.iloc[0]:.1f} points; {', '.join(gains)} (n = {effect.n[0]} test pictures)", fontsize=10)
     return fig
 
+def plot_review(
+    reviewed # of `review_effect`
+): # matplotlib figure
+    "Wrong labels found and test accuracy against pictures looked at, by order."
+    fig, ((left, right),) = _figure(9, 3.2, 1, 2)
+    for (name, rows), colour, style in zip(reviewed.groupby('order', sort=False), (COLOURS['blue'], COLOURS['orange'], COLOURS['grey']), ('o-', 's--', '^:')):
+        left.plot(rows.looked_at, rows.found, style, color=colour, label=name, ms=5)
+        right.plot(rows.looked_at, rows.accuracy, style, color=colour, label=name, ms=5)
+    left.set(xlabel='pictures looked at', ylabel='wrong labels found', ylim=(0, None))
+    right.set(xlabel='pictures looked at', ylabel='test accuracy')
+    left.legend(fontsize=8, frameon=False)
+    last = reviewed[reviewed.looked_at == sorted(reviewed.looked_at.unique())[-2]].set_index('order')
+    fig.suptitle(f"{last.looked_at.iloc[0]} pictures looked at find {', '.join(f'{v} ({k})' for k, v in last.found.items())} of {reviewed.wrong.max()} wrong labels (n = {last.n.iloc[0]} test pictures)", fontsize=10)
+    return fig
+
+def plot_noise(
+    table # of `noise_effect`
+): # matplotlib figure
+    "How well mistakes are found and what fixing does, by rate, a column for each kind."
+    kinds = list(dict.fromkeys(table.kind))
+    fig, axes = _figure(2.4*len(kinds) + 1, 4.6, 2, len(kinds))
+    lines = (dict(precision=('blue', 'o-'), recall=('orange', 's--')), dict(right=('grey', '^:'), reviewed=('orange', 's--'), fixed=('blue', 'o-'), noisy=('red', 'v-')))
+    for row, drawn in zip(axes, lines):
+        low = min(table[list(drawn)].min().min(), .95)
+        for ax, kind in zip(row, kinds):
+            of = table[table.kind == kind]
+            for name, (colour, style) in drawn.items(): ax.plot(of.noise, of[name], style, color=COLOURS[colour], label=name, ms=4, lw=1.2)
+            ax.set(ylim=(low - .03, 1.02), xlim=(0, table.noise.max()*1.1))
+            ax.xaxis.set_major_formatter('{x:.0%}')
+            if ax is not row[0]: ax.set_yticklabels([])
+        row[-1].legend(fontsize=8, frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
+    for ax, kind in zip(axes[0], kinds): ax.set_title(kind, fontsize=10)
+    for ax in axes[1]: ax.set_xlabel('wrong labels')
+    axes[0][0].set_ylabel('labels found')
+    axes[1][0].set_ylabel('test accuracy')
+    return fig
+
 def plot_views(
     table # of `fusion.views_curve`
 ): # matplotlib figure
@@ -334,7 +429,7 @@ def plot_views(
     ax.set_title(f'{one.accuracy:.1%} with one view, {all_.accuracy:.1%} with {all_.views} (n = {one.parts} parts)', fontsize=10)
     return fig
 
-# %% ../nbs/80_studies.ipynb #cell-038
+# %% ../nbs/80_studies.ipynb #cell-045
 def plot_more(
     curve # of `more_data`
 ): # matplotlib figure
@@ -365,7 +460,7 @@ def plot_epochs(
     ax.set_title(kept.get(share, f'Kept is {share:.0%} of the way from the start to\n{epoch}'), fontsize=10)
     return fig
 
-# %% ../nbs/80_studies.ipynb #cell-042
+# %% ../nbs/80_studies.ipynb #cell-049
 def plot_classes(
     catalog # with label and split
 ): # matplotlib figure
@@ -402,7 +497,7 @@ def plot_pictures(
     fig.suptitle(title, fontsize=10)
     return fig
 
-# %% ../nbs/80_studies.ipynb #cell-045
+# %% ../nbs/80_studies.ipynb #cell-052
 def plot_worst(
     catalog,   # with <check>_score and is_<check>_issue
     check:str, # such as `blur`
