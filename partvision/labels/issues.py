@@ -365,7 +365,7 @@ def _hold(labels, features, groups):
     y = labels if labels.ndim == 2 else np.unique(labels, return_inverse=True)[1]
     groups = np.arange(len(y)) if groups is None else np.asarray(groups).astype(str)
     if len(groups) != len(y): raise PartvisionError(f'{len(y)} labels but {len(groups)} groups; give one group per label')
-    if y.ndim == 1 and not y.any(): raise PartvisionError(f'all labels are {labels[0]!r}; at least two classes are needed to find wrong ones')
+    if y.ndim == 1 and not y.any(): raise PartvisionError(f'all labels are {str(labels[0])!r}; at least two classes are needed to find wrong ones')
     return y, groups
 
 def out_of_sample_probs(
@@ -392,6 +392,7 @@ def audit_features(
     "Which labels are in doubt, by features that are at hand: the second look learns from the labels as the first would have them."
     classes, y = class_names(known), targets(known)
     if not classes: raise PartvisionError('no picture has a class; label some, or ingest a folder with one subfolder per class')
+    if len(classes) < 2: raise PartvisionError(f'all labels are {classes[0]!r}; at least two classes are needed to find wrong ones')
     y, parts = _hold(y, features, known.part.where(known.part.notna(), known.group))
     expect, folds = _regression(features), _folds(y, parts, n_folds, seed)
     def look(labels): return _found(y, _out_of_sample(expect, labels, folds), known.group, classes, share=1.).set_index(known.index)
