@@ -38,7 +38,8 @@ def states(root): return Counter(load_runs(root).state)
 def start(root, batch, jobs=2):
     "The batch in a process of its own, as the command line would run it."
     code = 'import json, sys; from partvision.experiments import run_batch; s = run_batch(json.loads(sys.argv[1]), jobs=int(sys.argv[2]), root=sys.argv[3]); print(json.dumps(s))'
-    return subprocess.Popen([sys.executable, '-X', 'faulthandler', '-c', code, json.dumps(batch), str(jobs), str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def heed_interrupts(): signal.signal(signal.SIGINT, signal.SIG_DFL) # a shell that runs the tests in its background hands down that they are ignored
+    return subprocess.Popen([sys.executable, '-X', 'faulthandler', '-c', code, json.dumps(batch), str(jobs), str(root)], preexec_fn=heed_interrupts, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def told(process, seconds=60):
