@@ -90,16 +90,23 @@ def _audit(p):
 # %% ../nbs/90_cli.ipynb #cell-010
 @verb('synth', '{"n": 2400, "classes": ["ball bearing", …], "parts": 300, "catalog": "OUT/catalog.parquet"}')
 def _synth(p):
+    "Generate pictures with a known truth: parts, or plates with serial numbers."
+    what = p.add_subparsers(dest='what', metavar='WHAT', required=True, parser_class=Parser)
+    for name, f in dict(parts=_synth_parts, plates=_synth_plates).items():
+        sub = what.add_parser(name, help=f.__doc__, description=f.__doc__)
+        sub.add_argument('out', metavar='OUT', help='folder to make; an interrupted one is completed')
+        sub.add_argument('--seed', type=int, default=0, help='same seed, same pictures (default 0)')
+        sub.add_argument('--workers', type=int, help='processes (default: one per core)')
+        sub.add_argument('--json', action='store_true', default=argparse.SUPPRESS, help='print one JSON document instead of text')
+        sub.set_defaults(run=f(sub))
+
+def _synth_parts(p):
     "Make pictures of generated parts, with known faults on request."
-    p.add_argument('what', metavar='parts', choices=['parts'], help='what to generate: parts')
-    p.add_argument('out', metavar='OUT', help='folder to make; an interrupted one is completed')
     p.add_argument('--classes', default='12', help='how many, or names joined by commas (default 12)')
     p.add_argument('--parts', type=int, default=25, help='physical parts of each class (default 25)')
     p.add_argument('--views', type=int, default=8, help='pictures of each part (default 8)')
     p.add_argument('--size', type=int, default=224, help='pixels a side (default 224)')
-    p.add_argument('--seed', type=int, default=0, help='same seed, same pictures (default 0)')
     p.add_argument('--faults', metavar='RATES', help='planted faults, such as wrong_label=0.08,blurred=0.03; the truth goes to OUT/truth.parquet')
-    p.add_argument('--workers', type=int, help='processes (default: one per core)')
     def run(a):
         from partvision.catalog import class_names
         from partvision.synth.parts import make_parts
@@ -107,6 +114,21 @@ def _synth(p):
         catalog = make_parts(a.out, classes, a.parts, a.views, a.size, a.seed, a.faults, a.workers)
         found = dict(n=len(catalog), classes=class_names(catalog), parts=int(catalog.part.nunique()), catalog=os.path.join(a.out, 'catalog.parquet'))
         _show(a, found, f"{found['n']} pictures of {found['parts']} parts in {len(found['classes'])} classes\n→ {found['catalog']}")
+    return run
+
+def _synth_plates(p):
+    "Make pictures of plates with serial numbers, with texts, boxes and masks."
+    p.add_argument('-n', '--count', type=int, default=1000, help='plates (default 1000)')
+    p.add_argument('--kinds', help='kinds of mark joined by commas, such as stamped,dot-peen,engraved (default: all)')
+    p.add_argument('--surfaces', help='surfaces joined by commas, such as brushed,cast (default: all)')
+    p.add_argument('--renderer', default='fast', help='fast (default) or blender, which needs its own environment')
+    p.add_argument('--exam', action='store_true', help='fonts and surfaces that are held out from training')
+    def run(a):
+        from partvision.synth.plates import write_plates
+        kinds, surfaces = (v.split(',') if v else None for v in (a.kinds, a.surfaces))
+        catalog = write_plates(a.out, a.count, a.seed, a.renderer, kinds, surfaces, a.exam, workers=a.workers)
+        found = dict(n=len(catalog), kinds=catalog.label.value_counts().to_dict(), dropped=catalog.attrs['dropped'], catalog=os.path.join(a.out, 'catalog.parquet'))
+        _show(a, found, f"{found['n']} plates; {found['dropped']:.1%} of those made could not be read by anybody and were made again\n→ {found['catalog']}")
     return run
 
 # %% ../nbs/90_cli.ipynb #cell-012

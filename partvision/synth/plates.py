@@ -389,9 +389,10 @@ def write_plates(
     exam:bool=False,  # held-out fonts and surfaces, everything in the test split
     size=(320, 96),   # pixels
     workers=None      # processes; None = one per core
-): # the catalog
+): # the catalog; attrs['dropped']: share of the plates made that nobody could read
     "Generate pictures of marked plates with their texts."
-    from partvision.synth.parts import _claim
+    from partvision.synth.parts import _claim, _number
+    n, seed = _number('n', n, 1, 10**6), _number('seed', seed, 0, 2**31 - 1)
     if renderer not in ('fast', 'blender'): raise PartvisionError(f"no renderer {renderer!r}; there are fast and blender")
     settings = dict(what='plates', seed=seed, renderer=renderer, kinds=_named(kinds, KINDS, 'kind of mark'), surfaces=_named(surfaces, SURFACES | EXAM_SURFACES, 'surface'), exam=exam, size=list(size))
     out = Path(out)
@@ -401,7 +402,9 @@ def write_plates(
     _make_all(out, [k for k in range(n) if not (out/'truth'/f'{k:06d}.json').exists()], settings, renderer, workers)
     rows = [read_json(out/'truth'/f'{k:06d}.json') for k in range(n)]
     _lists(out, rows)
-    return _plate_catalog(out, rows, settings)
+    catalog, dropped = _plate_catalog(out, rows, settings), sum(r['dropped'] for r in rows)
+    catalog.attrs['dropped'] = dropped/(dropped + n)
+    return catalog
 
 def read_plates(
     folder # made by `write_plates`
