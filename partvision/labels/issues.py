@@ -401,8 +401,7 @@ def audit_features(
     found = look(first)
     better = targets(known.assign(label=known.label.where(found.label_score >= SURELY, found.predicted_label)), classes, multi=y.ndim == 2).astype(y.dtype)
     gone = y.ndim == 1 and len(set(better)) < len(classes) # a class that the first look thinks nothing of
-    once = gone or found.attrs['noise'] == 'part'
-    return (found if once else look(first, _out_of_sample(expect, better, folds))).assign(given_label=known.label)
+    return (found if gone else look(first, _out_of_sample(expect, better, folds))).assign(given_label=known.label)
 
 def audit(
     catalog,        # with labels and groups, `attrs['root']`
