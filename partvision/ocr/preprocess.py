@@ -377,24 +377,7 @@ def edit_errors(
     from rapidfuzz.distance import Levenshtein
     return Levenshtein.distance(' '.join(truth.split()), ' '.join(text.split()))
 
-# %% ../../nbs/40_ocr.preprocess.ipynb #cell-044
-def _search(errors, chosen, candidates, width):
-    "The best pipeline for the chosen pictures, by beam search; `errors` gives an array, one number a picture."
-    def cost(steps): return *((int(f.sum())) for f in (errors(steps)[chosen], errors(steps)[chosen] > 0)), len(steps)
-    beam = [[]]
-    while True:
-        tried = {json.dumps(s): s for steps in beam for s in (steps, *_neighbours(steps, candidates))}
-        best = sorted(progress(tried.values(), 'trying pipelines'), key=cost)[:width]
-        if cost(best[0]) >= cost(beam[0]): return beam[0]
-        beam = best
-
-def _folds(groups, folds):
-    "Arrays of indices, one a fold; a group is never divided."
-    names = sorted(set(groups), key=lambda g: hashlib.sha256(str(g).encode()).hexdigest())
-    fold = {g: k % folds for k, g in enumerate(names)}
-    found = [np.array([i for i, g in enumerate(groups) if fold[g] == k], int) for k in range(folds)]
-    return [f for f in found if len(f)]
-
+# %% ../../nbs/40_ocr.preprocess.ipynb #cell-045
 class _Readings:
     "What each pipeline made an engine read, kept in a file."
     def __init__(self, pictures, texts, engine, out, wrong):
@@ -407,21 +390,47 @@ class _Readings:
         if any(before.get(k) != self.kept[k] for k in ('of', 'engine')): raise PartvisionError(f'{self.out} belongs to other pictures or another engine; name another file')
         self.kept = before
 
-    def _read(self, picture, steps):
-        "One text; what an engine cannot read counts as nothing read."
+    def _text(self, steps, i):
+        "What is read on one picture; nothing, where cleaning or reading fails."
         from PIL import Image
-        try: return self.engine.read_line(Image.fromarray(clean(picture, steps)))['text']
+        try: return self.engine.read_line(Image.fromarray(clean(self.pictures[i], steps)))['text']
         except PartvisionError: return ''
 
-    def __call__(self, steps):
-        "Wrong characters of each picture under a pipeline."
-        read, key = self.kept['read'], json.dumps(steps)
-        if key not in read:
-            read[key] = [self._read(p, steps) for p in self.pictures]
-            if self.out: write_json(self.out, self.kept)
-        return np.array([self.wrong(*pair) for pair in zip(self.texts, read[key])])
+    def errors(self, steps, chosen, limit=np.inf):
+        "Wrong characters of each chosen picture; shorter than `chosen` when their sum exceeded the limit."
+        read, found = self.kept['read'].setdefault(json.dumps(steps), [None]*len(self.texts)), []
+        new = False
+        for i in chosen:
+            if read[i] is None: read[i], new = self._text(steps, i), True
+            found.append(self.wrong(self.texts[i], read[i]))
+            if sum(found) > limit: break
+        if new and self.out: write_json(self.out, self.kept)
+        return np.array(found, int)
 
-# %% ../../nbs/40_ocr.preprocess.ipynb #cell-046
+def _search(readings, chosen, candidates, width):
+    "The best pipeline for the chosen pictures, by beam search."
+    def cost(steps, limit=np.inf):
+        found = readings.errors(steps, chosen, limit)
+        return int(found.sum()), int((found > 0).sum()), len(steps)
+    beam = [(cost([]), [])]
+    while True:
+        best, tried = list(beam), [s for _, s in beam]
+        for steps in progress([n for _, s in beam for n in _neighbours(s, candidates)], 'trying pipelines'):
+            if steps in tried: continue
+            tried.append(steps)
+            limit = best[-1][0][0] if len(best) >= width else np.inf
+            best = sorted([*best, (cost(steps, limit), steps)], key=lambda b: b[0])[:width]
+        if best[0][0] >= beam[0][0]: return best[0][1]
+        beam = best
+
+def _folds(groups, folds):
+    "Lists of indices, one a fold; a group is never divided."
+    names = sorted(set(groups), key=lambda g: hashlib.sha256(str(g).encode()).hexdigest())
+    fold = {g: k % folds for k, g in enumerate(names)}
+    found = [[i for i, g in enumerate(groups) if fold[g] == k] for k in range(folds)]
+    return [f for f in found if f]
+
+# %% ../../nbs/40_ocr.preprocess.ipynb #cell-047
 def _figures(wrong, texts, prefix=''):
     "CER and share of texts without error."
     return {f'{prefix}cer': round(float(wrong.sum()/max(1, sum(map(len, texts)))), 4), f'{prefix}exact': round(float((wrong == 0).mean()), 4)}
@@ -440,9 +449,11 @@ def tune_steps(
     "The pipeline with which an engine reads these pictures best; none, unless it also helps on pictures that the search did not see."
     texts, groups = list(texts), list(range(len(texts)) if groups is None else groups)
     if not len(pictures) == len(texts) == len(groups) > folds: raise PartvisionError(f'{len(pictures)} pictures, {len(texts)} texts and {len(groups)} groups; give one text and group for each, and more than {folds}')
-    errors = _Readings([as_grey(p) for p in pictures], texts, engine, out, wrong)
-    steps, every, unseen = _search(errors, np.arange(len(texts)), candidates, width), set(range(len(texts))), np.zeros(len(texts), int)
-    for fold in _folds(groups, folds): unseen[fold] = errors(_search(errors, sorted(every - set(fold)), candidates, width))[fold]
-    none = errors([])
+    readings, every = _Readings([as_grey(p) for p in pictures], texts, engine, out, wrong), range(len(texts))
+    steps, unseen = _search(readings, every, candidates, width), np.zeros(len(texts), int)
+    for fold in _folds(groups, folds):
+        chosen = _search(readings, [i for i in every if i not in fold], candidates, width)
+        unseen[fold] = readings.errors(chosen, fold)
+    none = readings.errors([], every)
     if unseen.sum() >= none.sum(): steps, unseen = [], none
-    return dict(steps=steps, n=len(texts), tried=len(errors.kept['read'])) | _figures(errors(steps), texts) | _figures(none, texts, 'none_') | _figures(unseen, texts, 'cv_')
+    return dict(steps=steps, n=len(texts), tried=len(readings.kept['read'])) | _figures(readings.errors(steps, every), texts) | _figures(none, texts, 'none_') | _figures(unseen, texts, 'cv_')
