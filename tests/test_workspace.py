@@ -167,6 +167,7 @@ def test_what_is_imported_is_required():
     cfg, owners = settings(), packages_distributions()
     declared = {plain(r) for key in cfg if key.endswith('requirements') for r in cfg[key].split()}
     optional = {'OCP', 'build123d', 'bd_warehouse'} # come with the extra cad, which is not installed here
+    optional |= {'bpy', 'mathutils'} # Blender's, in an environment of its own
     used = {m.split('.')[0] for p in MODULES for m in imports(p.read_text(encoding='utf-8'), '.'.join(p.relative_to(ROOT).parts[:-1]))} - set(sys.stdlib_module_names) - {'partvision'} - optional
     missing = [m for m in sorted(used) if not {plain(d) for d in owners.get(m, [])} & declared]
     assert not missing, f'imported, but not in settings.ini: {missing}'
