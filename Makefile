@@ -8,7 +8,7 @@ PY = "$(VENV)/bin/python"
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help env tesseract demo test test-real lab notebooks bench
+.PHONY: help env tesseract demo test test-real lab notebooks bench networks
 
 help: ## this list
 	@echo "make demo       set up, run the main job on generated parts, and say where the report site is"
@@ -18,6 +18,7 @@ help: ## this list
 	@echo "make notebooks  execute the notebooks whose outputs are older than their code, and export the package"
 	@echo "make test-real  tests on the whole of the real data sets, minutes each"
 	@echo "make bench      speed and accuracy, written to tests/benchmarks/table.md"
+	@echo "make networks   train the two networks that read marks anew, hours; an interrupted training goes on"
 
 # Installs again only when what it reads has changed, or when a checkout with its own environment was moved.
 env:
@@ -85,3 +86,10 @@ notebooks: env
 
 bench: env
 	@for f in tests/benchmarks/bench_*.py; do echo "$$f"; $(PY) "$$f" || exit 1; done
+
+# The shipped weights. The fonts of the machine are part of the recipe: recogniser.json names those that were used.
+networks: env
+	@"$(VENV)/bin/partvision" synth plates data/plates -n 60000 --seed 7 && \
+	$(PY) -c "from partvision.ocr.recogniser import train_recogniser; train_recogniser('data/plates', 'data/networks/recogniser')" && \
+	$(PY) -c "from partvision.ocr.detector import make_scenes, train_detector; train_detector(make_scenes('data/scenes', 8500, 11), 'data/networks/detector')" && \
+	cp data/networks/*/recogniser.* data/networks/*/detector.* partvision/ocr/weights/

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHARSET', 'FORMS', 'UNFIT', 'STROKES', 'EXAM_STROKES', 'DOTS', 'MATRIX', 'FINE', 'KINDS', 'serial', 'held_out',
-           'list_fonts', 'mark']
+           'list_fonts', 'mark', 'line_box']
 
 # %% ../../nbs/18_synth.marks.ipynb #cell-002
 import functools, math, zlib
@@ -353,3 +353,16 @@ def mark(
     if not text.strip() or set(text) - set(CHARSET + ' '): raise PartvisionError(f'the text {text!r} cannot be marked; use {CHARSET} and blanks')
     made = KINDS[kind](text, rng, size, exam, fonts)
     return made | dict(boxes=made['boxes'][[c != ' ' for c in text]], text=text, kind=kind)
+
+# %% ../../nbs/18_synth.marks.ipynb #cell-024
+def line_box(
+    boxes # (n,4,2) corners of its characters, each clockwise from the top left
+): # (4,2) corners of the line, clockwise from where it begins
+    "The rectangle around a line, tilted as the line is."
+    boxes = np.asarray(boxes, np.float32)
+    middles = boxes.mean(1)
+    along = middles[-1] - middles[0] if len(boxes) > 1 else boxes[0, 1] - boxes[0, 0]
+    along = along/max(1e-6, np.hypot(*along))
+    across = np.array([-along[1], along[0]], np.float32)
+    x, y = boxes.reshape(-1, 2)@along, boxes.reshape(-1, 2)@across
+    return np.array([x0*along + y0*across for x0, y0 in ((x.min(), y.min()), (x.max(), y.min()), (x.max(), y.max()), (x.min(), y.max()))], np.float32)

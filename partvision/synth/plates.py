@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SURFACES', 'EXAM_SURFACES', 'LIGHT', 'LEGIBLE', 'TRIES', 'plate_maps', 'shade', 'photograph', 'plate', 'legibility',
-           'write_plates', 'read_plates']
+           'write_plates', 'read_plates', 'scene']
 
 # %% ../../nbs/19_synth.plates.ipynb #cell-002
 import functools, io, math
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 from ..core import PartvisionError, atomic_path, nearest, progress, read_json, write_json
-from .marks import KINDS, _blur, list_fonts, mark, serial
+from .marks import KINDS, _blur, line_box, list_fonts, mark, serial
 
 # %% ../../nbs/19_synth.plates.ipynb #cell-005
 def _noise(rng, size, along, across=None):
@@ -414,3 +414,94 @@ def read_plates(
     if not file.exists(): raise PartvisionError(f'{file} does not exist; make plates with: partvision synth plates {folder}')
     table = pd.read_parquet(file)
     return table.assign(boxes=[np.reshape(b, (-1, 4, 2)) for b in table.boxes])
+
+# %% ../../nbs/19_synth.plates.ipynb #cell-025
+def _block(rng, lines, exam):
+    "Marks of one kind below each other: mask, relief, ink (96 pixels a line, 320 wide), boxes by line, texts."
+    kind = str(rng.choice(list(KINDS)))
+    marks = [mark(serial(rng), kind, rng, (320, 96), exam) for _ in range(lines)]
+    close = int(rng.integers(0, 14)) # rows taken off between lines
+    def piled(name): return np.concatenate([m[name][close:96 - close] for m in marks])
+    boxes = [m['boxes'] + [0, k*(96 - 2*close) - close] for k, m in enumerate(marks)]
+    return dict(mask=piled('mask'), relief=piled('relief'), ink=piled('ink')), boxes, [m['text'] for m in marks], kind
+
+def _turned_into(block, boxes, size, rng):
+    "The block turned by any angle and scaled to lie within a picture; and its corners there."
+    import cv2
+    h, w = block['mask'].shape
+    angle = rng.choice([0, 180]) + rng.normal(0, 4) if rng.random() < .5 else rng.uniform(0, 360)
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    reach = np.array([abs(c)*w + abs(s)*h, abs(s)*w + abs(c)*h])
+    scale = min(min(np.array(size)/reach)*rng.uniform(.55, 1.02), 1.3)
+    middle = np.array(size)/2 + rng.uniform(-.5, .5, 2)*np.clip(size - reach*scale, 0, None)
+    turn = np.array([[c, -s], [s, c]])*scale
+    place = np.column_stack([turn, middle - turn@[w/2, h/2]])
+    moved = {k: cv2.warpAffine(np.ascontiguousarray(v, dtype=np.float32), place, tuple(size), flags=cv2.INTER_AREA if scale < .7 else cv2.INTER_LINEAR) for k, v in block.items()}
+    moved['relief'] *= min(1, scale*1.2)
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]])@turn.T + place[:, 2]
+    return moved, [(b@turn.T + place[:, 2]).astype(np.float32) for b in boxes], corners
+
+def _on_a_body(rng, maps, corners, size):
+    "Everything outside the body that carries the text becomes something else, with pins at two of its sides."
+    grown = corners.mean(0) + (corners - corners.mean(0))*rng.uniform(1, 1.35, 2).max()
+    picture = Image.new('L', size)
+    draw = ImageDraw.Draw(picture)
+    draw.polygon([tuple(p) for p in grown], fill=255)
+    outside = 1 - np.asarray(picture, np.float32)/255
+    pins = Image.new('L', size)
+    if rng.random() < .5: _pins(ImageDraw.Draw(pins), rng, grown)
+    pins = np.asarray(pins, np.float32)/255*outside
+    back = (rng.uniform(.02, 1)*np.ones(3) + rng.normal(0, .03, 3)).astype(np.float32)
+    maps['albedo'] = maps['albedo']*(1 - outside[..., None]) + np.clip(back, .01, 1)*outside[..., None]
+    maps['albedo'] = maps['albedo']*(1 - pins[..., None]) + np.float32(rng.uniform(.4, .95))*pins[..., None]
+    maps['relief'] = maps['relief']*(1 - outside) - outside*rng.uniform(0, 2)
+    maps['metallic'] = maps['metallic']*(1 - outside)
+
+def _pins(draw, rng, corners):
+    "Pins along two opposite sides."
+    n = int(rng.integers(4, 14))
+    for a, b, c in ((0, 1, 3), (3, 2, 0)):
+        out = (corners[a] - corners[c])/np.linalg.norm(corners[a] - corners[c])*rng.uniform(5, 18)
+        for t in (np.arange(n) + .5)/n:
+            p, q = corners[a] + (corners[b] - corners[a])*(t - .25/n), corners[a] + (corners[b] - corners[a])*(t + .25/n)
+            draw.polygon([tuple(p), tuple(q), tuple(q + out), tuple(p + out)], fill=255)
+
+def _clutter(rng, maps, size, taken):
+    "Rings, bars and grooves that are no text, where there is none."
+    picture = Image.new('L', size)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(rng.integers(0, 7)):
+        x, y, r, kind = *(rng.uniform(0, 1, 2)*size), rng.uniform(3, 40), rng.integers(4)
+        if kind == 0: draw.ellipse((x - r, y - r, x + r, y + r), outline=255, width=int(rng.integers(1, 5)))
+        elif kind == 1: draw.ellipse((x - r/3, y - r/3, x + r/3, y + r/3), fill=255)
+        elif kind == 2: draw.line((x, y, *(np.array([x, y]) + rng.normal(0, 120, 2))), fill=255, width=int(rng.integers(1, 8)))
+        else: draw.rectangle((x - r, y - r/2, x + r, y + r/2), outline=255, width=int(rng.integers(1, 4)))
+    shapes = _blur(np.asarray(picture, np.float32)/255*(1 - taken), .6)
+    if rng.random() < .5: maps['relief'] += shapes*rng.uniform(-3, 3)
+    else: maps['albedo'] = np.clip(maps['albedo'] + (shapes*rng.uniform(-.5, .5))[..., None], .01, 1)
+
+def scene(
+    seed,             # decides everything
+    size=(256, 256),  # pixels
+    exam:bool=False   # held-out fonts and surfaces
+)->dict: # image (PIL RGB), texts, lines: (n,4,2) corners of each line from where it begins, legibility of each, kind, surface
+    "A photo of something with one to four lines of text on it, at any angle; one in eight has none."
+    rng = np.random.default_rng(seed)
+    surfaces = EXAM_SURFACES if exam else SURFACES
+    surface = str(rng.choice(list(surfaces)))
+    maps = surfaces[surface](rng, size)
+    count = 0 if rng.random() < .12 else int(rng.choice([1, 1, 2, 2, 3, 4]))
+    m, boxes, texts, kind = _block(rng, max(1, count), exam)
+    m, boxes, corners = _turned_into(m, boxes, size, rng)
+    if not count: m, boxes, texts = {k: v*0 for k, v in m.items()}, [], []
+    if rng.random() < .5: m = _worn(rng, m, size)
+    maps['relief'] = maps['relief']*(1 - .5*np.clip(m['mask'], 0, 1)) + m['relief']
+    if m['ink'].any(): _inked(rng, maps, m)
+    if rng.random() < .5: _on_a_body(rng, maps, corners, size)
+    _clutter(rng, maps, size, np.clip(_blur(np.ascontiguousarray(m['mask']), 6)*8, 0, 1))
+    if rng.random() < .4: _scratch(rng, maps, size)
+    if rng.random() < .4: _soil(rng, maps, m, size)
+    for name in ('albedo', 'roughness', 'metallic'): maps[name] = np.clip(maps[name], .01 if name != 'metallic' else 0, 1).astype(np.float32)
+    maps |= dict(relief=maps['relief'].astype(np.float32), light=_light(rng, kind))
+    image = photograph(shade(maps), rng)
+    return dict(image=image, texts=texts, lines=np.array([line_box(b) for b in boxes], np.float32).reshape(-1, 4, 2), legibility=[legibility(image, b, m['mask']) for b in boxes], kind=kind, surface=surface)
