@@ -60,6 +60,15 @@ def _widened(
     h, w = pixels.shape[:2]
     return np.pad(pixels, ((0, 0), (0, max(0, h//4 - w)), (0, 0)), mode='edge')
 
+def _heightened(
+    pixels, # array (h, w, channels)
+    times,  # a picture that is less than so many times as wide as high stays
+    to      # how many times as wide as high the others become
+): # array
+    "A flat picture with its last row repeated at the bottom."
+    h, w = pixels.shape[:2]
+    return np.pad(pixels, ((0, max(1, w//to) - h if w > times*h else 0), (0, 0), (0, 0)), mode='edge')
+
 # %% ../../nbs/41_ocr.engines.ipynb #cell-018
 def _char_places(columns, length, box):
     "Boxes of characters that were seen at `columns` of `length`, along the box of their line."
@@ -119,9 +128,9 @@ class Rapid:
     def _lines(self, picture, find):
         "All lines, blank ones too."
         bgr = np.ascontiguousarray(np.asarray(picture.convert('RGB'))[..., ::-1])
-        h, w = bgr.shape[:2]
+        whole = np.array([[0, 0], [picture.width, 0], [picture.width, picture.height], [0, picture.height]], float)
         try:
-            boxes, crops = self._found(_widened(bgr)) if find else ([np.array([[0, 0], [w, 0], [w, h], [0, h]], float)], [self.run.preprocess_img(bgr)[0]])
+            boxes, crops = self._found(_heightened(_widened(bgr), 8, 4)) if find else ([whole], [_heightened(bgr, 50, 50)])
             return [_rapid_line(box, *read, find) for box, read in zip(boxes, self._recognised(crops, find))]
         except PartvisionError: raise
         except Exception as e: raise PartvisionError(f'rapidocr failed on this picture ({type(e).__name__}: {e}); try another engine') from e
