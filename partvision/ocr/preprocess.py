@@ -12,7 +12,7 @@ __all__ = ['STEPS', 'MOST', 'RELIEF', 'PIPELINES', 'CANDIDATES', 'optional_packa
 import functools, hashlib, inspect, json
 from pathlib import Path
 import numpy as np
-from ..core import PartvisionError, nearest, parallel, progress, read_json, write_json
+from ..core import PartvisionError, nearest, progress, read_json, write_json
 
 # %% ../../nbs/40_ocr.preprocess.ipynb #cell-005
 def optional_package(
@@ -322,12 +322,13 @@ def clean(
     "A picture after all steps of a pipeline."
     return clean_placed(picture, steps)[0]
 
-# %% ../../nbs/40_ocr.preprocess.ipynb #cell-036
+# %% ../../nbs/40_ocr.preprocess.ipynb #cell-037
 PIPELINES = dict(
     none=[],
     light=['flatten', 'polarity'],
     relief=['flatten', ['relief', dict(how='variance')]],
-    dots=['polarity', 'join_dots', ['line_height', dict(pixels=64)], ['margin', dict(room=.2)]])
+    dots=['polarity', 'join_dots', ['line_height', dict(pixels=64)], ['margin', dict(room=.2)]],
+    rapidocr=['trim', 'flatten'])
 
 def load_steps(
     path # JSON file of `save_steps`, or one that holds just a list
@@ -347,7 +348,7 @@ def save_steps(
     found = steps if isinstance(steps, dict) else dict(steps=steps)
     write_json(path, found | dict(steps=as_steps(found['steps'])))
 
-# %% ../../nbs/40_ocr.preprocess.ipynb #cell-042
+# %% ../../nbs/40_ocr.preprocess.ipynb #cell-045
 CANDIDATES = dict(
     deskew=[{}],
     trim=[{}],
@@ -377,7 +378,7 @@ def edit_errors(
     from rapidfuzz.distance import Levenshtein
     return Levenshtein.distance(' '.join(truth.split()), ' '.join(text.split()))
 
-# %% ../../nbs/40_ocr.preprocess.ipynb #cell-045
+# %% ../../nbs/40_ocr.preprocess.ipynb #cell-048
 class _Readings:
     "What each pipeline made an engine read, kept in a file."
     def __init__(self, pictures, texts, engine, out, wrong):
@@ -430,7 +431,7 @@ def _folds(groups, folds):
     found = [[i for i, g in enumerate(groups) if fold[g] == k] for k in range(folds)]
     return [f for f in found if f]
 
-# %% ../../nbs/40_ocr.preprocess.ipynb #cell-047
+# %% ../../nbs/40_ocr.preprocess.ipynb #cell-050
 def _figures(wrong, texts, prefix=''):
     "CER and share of texts without error."
     return {f'{prefix}cer': round(float(wrong.sum()/max(1, sum(map(len, texts)))), 4), f'{prefix}exact': round(float((wrong == 0).mean()), 4)}

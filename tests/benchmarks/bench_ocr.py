@@ -1,18 +1,29 @@
-"""How well and how fast each OCR engine reads real pictures: dot-matrix strings, and the part number on chips.
+"""How well and how fast each OCR engine reads, as it comes and with clean-up: real dot-matrix strings, the part number on real chips, and generated plates.
 
-    python tests/benchmarks/bench_ocr.py      all strings, and 60 chips, four of each part number
+    python tests/benchmarks/bench_ocr.py                   RapidOCR and Tesseract, as they come and with the pipelines that were tuned for them
+    python tests/benchmarks/bench_ocr.py rapidocr easyocr  these engines
+    python tests/benchmarks/bench_ocr.py --tune tesseract  search a pipeline for this engine on generated plates, and print it
+
+Real and generated pictures are never mixed in one figure. The plates that a pipeline is tuned on are others than those it is measured on, and no real picture is used for tuning.
 """
+import argparse
 import csv
+import os
 import shutil
 import sys
 import time
 
-from partvision.core import shared_data, to_json
+from partvision.core import cache_dir, open_picture, progress, shared_data, to_json
 from partvision.ocr.engines import engine
-from partvision.ocr.read import cer, exact_match, read
+from partvision.ocr.preprocess import PIPELINES, tune_steps
+from partvision.ocr.read import cer, exact_match, reading_order
+from partvision.synth.marks import KINDS
+from partvision.synth.plates import read_plates, write_plates
 from table import record
 
-ENGINES = ('rapidocr', 'tesseract')
+CHARSET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-./:# '
+OPTIONS = dict(tesseract=dict(charset=CHARSET)) # what each engine is told
+TUNING, EXAM = dict(n=42, seed=101), dict(n=150, seed=202)
 
 
 def rows(name):
@@ -22,44 +33,73 @@ def rows(name):
     with open(root/'labels.csv', encoding='utf-8') as f: return root, list(csv.DictReader(f))
 
 
-def chips(each):
-    "Paths and part numbers of the first `each` crops of every part number."
-    root, table = rows('ic_chips')
-    chosen = [r for k, r in enumerate(table) if sum(s['label'] == r['label'] for s in table[:k]) < each]
-    return [root/'crops'/r['file'] for r in chosen], [r['label'] for r in chosen]
-
-
-def found(labels, answers):
-    "Share of pictures in whose text the part number stands; blanks do not count."
-    return sum(label in ''.join(a['text'].split()) for label, a in zip(labels, answers))/len(labels)
-
-
-def timed(*args, **kw):
-    "The answers, and seconds a picture."
-    start = time.perf_counter()
-    answers = read(*args, **kw)
-    return answers, (time.perf_counter() - start)/len(answers)
-
-
-def measure(name, each=4):
-    "All figures of one engine, as a dict."
-    engine(name) # loading its networks is no part of reading
+def strings():
+    "Pictures of the real dot-matrix strings, and what is written there."
     root, table = rows('dot_matrix')
-    paths, truths = [root/r['file'] for r in table], [r['text'] for r in table]
-    lines, line_s = timed(paths, name, line=True)
-    whole, _ = timed(paths, name)
-    pictures, labels = chips(each)
-    answers, chip_s = timed(pictures, name)
-    texts, whole = [a['text'] for a in lines], [a['text'] for a in whole]
-    return dict(engine=name, strings=len(paths), exact=exact_match(truths, texts), cer=cer(truths, texts), exact_whole=exact_match(truths, whole), cer_whole=cer(truths, whole),
-                ms_a_line=1000*line_s, chips=len(labels), part_number_found=found(labels, answers), s_a_chip=chip_s)
+    return [open_picture(root/r['file']) for r in table], [r['text'] for r in table]
+
+
+def chips(n=100):
+    "Every so many of the real chips, part numbers and cameras as they are mixed in the set."
+    root, table = rows('ic_chips')
+    chosen = table[::len(table)//n][:n]
+    return [open_picture(root/'crops'/r['file']) for r in chosen], [r['label'] for r in chosen]
+
+
+def plates(n, seed):
+    "Generated plates of all kinds of mark in turn, made once and kept."
+    folder = cache_dir()/'bench_ocr'/f'plates_{n}_{seed}'
+    write_plates(folder, n, seed, kinds=list(KINDS))
+    table = read_plates(folder)
+    return [open_picture(folder/image) for image in table['image']], list(table['text'])
+
+
+def timed(read, pictures, desc):
+    "What is read in each picture, and ms a picture; what cannot be read counts as nothing."
+    start, texts = time.perf_counter(), []
+    for picture in progress(pictures, desc):
+        try: texts.append(read(picture))
+        except ValueError: texts.append('')
+    return texts, 1000*(time.perf_counter() - start)/len(pictures)
+
+
+def whole(chosen):
+    "From a picture to all text in it."
+    return lambda picture: ' '.join(l['text'] for l in reading_order(chosen.read(picture)))
+
+
+def found(labels, texts):
+    "Share of texts in which the part number stands; blanks do not count."
+    return sum(label in ''.join(text.split()) for label, text in zip(labels, texts))/len(labels)
+
+
+def load(): return f'load {os.getloadavg()[0]:.1f}'
+
+
+def measure(name, steps):
+    "All figures of one engine with one pipeline, written into the table."
+    chosen, how = engine(name, steps, **OPTIONS.get(name, {})), 'clean-up tuned on other generated plates' if steps else 'as it comes'
+    for what, (pictures, truths) in (('real dot-matrix strings', strings()), ('generated plates', plates(**EXAM))):
+        texts, ms = timed(lambda p: chosen.read_line(p)['text'], pictures, f'{name}, {what}')
+        record(f'{name}, {how}: {what}', f'exact {exact_match(truths, texts):.2f}, CER {cer(truths, texts):.3f}, {ms:.0f} ms a line', 'for comparison', None,
+               f'{len(truths)} {what}, each picture given as one line, {load()}')
+    pictures, labels = chips()
+    texts, ms = timed(whole(chosen), pictures, f'{name}, chips')
+    record(f'{name}, {how}: part number found', f'{found(labels, texts):.2f}, {ms/1000:.2f} s a picture', 'for comparison', None, f'{len(labels)} real photos of chips, text found in the whole crop, {load()}')
+
+
+def tune(name):
+    "Search a pipeline for an engine on generated plates, and print it."
+    pictures, texts = plates(**TUNING)
+    print(to_json(tune_steps(pictures, texts, engine(name, **OPTIONS.get(name, {})), out=cache_dir()/'bench_ocr'/f'tune_{name}.json')))
 
 
 if __name__ == '__main__':
-    for name in [n for n in ENGINES if n != 'tesseract' or shutil.which('tesseract')]:
-        m = measure(name)
-        print(to_json(m))
-        record(f'{name}: strings read without error', f"{m['exact']:.2f} (CER {m['cer']:.3f}), {m['ms_a_line']:.0f} ms a line", 'an engine as it comes', None,
-               f"{m['strings']} real dot-matrix strings, given as lines")
-        record(f'{name}: part number found', f"{m['part_number_found']:.2f}, {m['s_a_chip']:.2f} s a picture", 'an engine as it comes', None,
-               f"{m['chips']} photos of chips, {m['chips']//15} of each part number, detection included")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('engines', nargs='*', default=['rapidocr', *(['tesseract'] if shutil.which('tesseract') else [])])
+    parser.add_argument('--tune', action='store_true', help='search a pipeline instead of measuring')
+    a = parser.parse_args()
+    for name in a.engines:
+        if a.tune: tune(name)
+        else:
+            for steps in [None, *[n for n in PIPELINES if n == name]]: measure(name, steps)
