@@ -304,7 +304,7 @@ def train_recogniser(
 # %% ../../nbs/40a_ocr.recogniser.ipynb #cell-029
 def _grey(picture):
     "A picture as grey uint8 (h, w)."
-    return np.asarray(picture.convert('L')) if isinstance(picture, Image.Image) else np.asarray(picture)
+    return np.asarray(picture.convert('L') if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture)).convert('L'))
 
 def _fitted(picture):
     "A grey picture of a line, scaled to the height that the network reads."
