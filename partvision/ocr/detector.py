@@ -146,17 +146,23 @@ def overlap(out, y):
 # %% ../../nbs/40b_ocr.detector.ipynb #cell-016
 SURE, FEWEST = .4, 3 # probability of a cell, number of cells
 
+def _axis(cells, p, direction):
+    "Unit vector along a line: the axis in which its cells are spread, begun where the network says; where they are not spread, what the network says."
+    said = (direction*p[:, None]).sum(0)
+    spread = cells - np.average(cells, axis=0, weights=p)
+    values, vectors = np.linalg.eigh((spread*p[:, None]).T@spread)
+    along = vectors[:, 1]*(1 if vectors[:, 1]@said >= 0 else -1) if values[1] > 2*values[0] else said
+    return along/max(1e-6, np.hypot(*along))
+
 def _line_from(cells, p, direction, height):
     "A line from the middles of its cells (n, 2), pixels."
-    along = (direction*p[:, None]).sum(0)
-    agree = np.hypot(*along)/p.sum()
-    along = along/max(1e-6, np.hypot(*along))
+    along = _axis(cells, p, direction)
     down = np.array([-along[1], along[0]])
     tall = math.exp((height*p).sum()/p.sum())*USUAL
     x, y = cells@along, np.average(cells@down, weights=p)
     x0, x1 = x.min() - END*tall - CELL/2, x.max() + END*tall + CELL/2
     box = [along*a + down*(y + b*tall/2) for a, b in ((x0, -1), (x1, -1), (x1, 1), (x0, 1))]
-    return dict(box=np.array(box, np.float32), score=float(p.mean()*min(1, agree)), agree=float(agree))
+    return dict(box=np.array(box, np.float32), score=float(p.mean()))
 
 def lines_of(
     out,      # (4, h/4, w/4): probability of the core, cosine, sine, log height
