@@ -328,7 +328,7 @@ PIPELINES = dict(
     light=['flatten', 'polarity'],
     relief=['flatten', ['relief', dict(how='variance')]],
     dots=['polarity', 'join_dots', ['line_height', dict(pixels=64)], ['margin', dict(room=.2)]],
-    rapidocr=['trim', 'flatten'])
+    tesseract=['trim', 'flatten', ['relief', dict(how='variance')]])
 
 def load_steps(
     path # JSON file of `save_steps`, or one that holds just a list
@@ -436,6 +436,10 @@ def _figures(wrong, texts, prefix=''):
     "CER and share of texts without error."
     return {f'{prefix}cer': round(float(wrong.sum()/max(1, sum(map(len, texts)))), 4), f'{prefix}exact': round(float((wrong == 0).mean()), 4)}
 
+def _better(gain):
+    "Whether the gain over the pictures is more than twice its standard error: more than luck would give."
+    return gain.sum() > 2*np.sqrt(len(gain))*gain.std()
+
 def tune_steps(
     pictures,                # PIL images or arrays of bytes, one line of text each
     texts,                   # what is written in each
@@ -447,7 +451,7 @@ def tune_steps(
     folds:int=5,             # parts for cross-validation
     wrong=edit_errors        # from truth and text to wrong characters
 )->dict: # steps, n, tried; cer and exact on the same pictures; none_cer, none_exact; cv_cer, cv_exact
-    "The pipeline with which an engine reads these pictures best; none, unless it also helps on pictures that the search did not see."
+    "The pipeline with which an engine reads these pictures best; none, unless it clearly helps on pictures that the search did not see too."
     texts, groups = list(texts), list(range(len(texts)) if groups is None else groups)
     if not len(pictures) == len(texts) == len(groups) > folds: raise PartvisionError(f'{len(pictures)} pictures, {len(texts)} texts and {len(groups)} groups; give one text and group for each, and more than {folds}')
     readings, every = _Readings([as_grey(p) for p in pictures], texts, engine, out, wrong), range(len(texts))
@@ -456,5 +460,5 @@ def tune_steps(
         chosen = _search(readings, [i for i in every if i not in fold], candidates, width)
         unseen[fold] = readings.errors(chosen, fold)
     none = readings.errors([], every)
-    if unseen.sum() >= none.sum(): steps, unseen = [], none
+    if not _better(none - unseen): steps, unseen = [], none
     return dict(steps=steps, n=len(texts), tried=len(readings.kept['read'])) | _figures(readings.errors(steps, every), texts) | _figures(none, texts, 'none_') | _figures(unseen, texts, 'cv_')

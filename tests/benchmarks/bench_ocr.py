@@ -1,6 +1,6 @@
 """How well and how fast each OCR engine reads, as it comes and with clean-up: real dot-matrix strings, the part number on real chips, and generated plates.
 
-    python tests/benchmarks/bench_ocr.py                   RapidOCR and Tesseract, as they come and with the pipelines that were tuned for them
+    python tests/benchmarks/bench_ocr.py                   RapidOCR and Tesseract, as they come and with what the search for a clean-up liked best
     python tests/benchmarks/bench_ocr.py rapidocr easyocr  these engines
     python tests/benchmarks/bench_ocr.py --tune tesseract  search a pipeline for this engine on generated plates, and print it
 
@@ -15,7 +15,7 @@ import time
 
 from partvision.core import cache_dir, open_picture, progress, shared_data, to_json
 from partvision.ocr.engines import engine
-from partvision.ocr.preprocess import PIPELINES, tune_steps
+from partvision.ocr.preprocess import tune_steps
 from partvision.ocr.read import cer, exact_match, reading_order
 from partvision.synth.marks import KINDS
 from partvision.synth.plates import read_plates, write_plates
@@ -23,6 +23,7 @@ from table import record
 
 CHARSET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-./:# '
 OPTIONS = dict(tesseract=dict(charset=CHARSET)) # what each engine is told
+SEARCHED = dict(rapidocr=['trim', 'flatten'], tesseract='tesseract') # what the search liked best on plates for tuning, taken or not
 TUNING, EXAM = dict(n=42, seed=101), dict(n=150, seed=202)
 
 
@@ -102,4 +103,4 @@ if __name__ == '__main__':
     for name in a.engines:
         if a.tune: tune(name)
         else:
-            for steps in [None, *[n for n in PIPELINES if n == name]]: measure(name, steps)
+            for steps in [None, SEARCHED[name]] if name in SEARCHED else [None]: measure(name, steps)
