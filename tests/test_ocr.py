@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from partvision.core import PartvisionError, shared_data
 from partvision.ocr import engines
-from partvision.ocr.engines import Cleaned, Rapid, Tesseract, engine
+from partvision.ocr.engines import Rapid, Tesseract, engine
 from partvision.ocr.preprocess import PIPELINES, STEPS, as_steps, clean, clean_placed, load_steps, save_steps, tune_steps
 from partvision.ocr.find import find_lines, read_lines, straighten
 from partvision.ocr.read import cer, exact_match, read, reading_order

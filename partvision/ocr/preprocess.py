@@ -325,6 +325,7 @@ def clean(
 # %% ../../nbs/40_ocr.preprocess.ipynb #cell-037
 PIPELINES = dict(
     none=[],
+    faint=['contrast'],
     light=['flatten', 'polarity'],
     relief=['flatten', ['relief', dict(how='variance')]],
     dots=['polarity', 'join_dots', ['line_height', dict(pixels=64)], ['margin', dict(room=.2)]],

@@ -74,19 +74,27 @@ def found(labels, texts):
     return sum(label in ''.join(text.split()) for label, text in zip(labels, texts))/len(labels)
 
 
-def load(): return f'load {os.getloadavg()[0]:.1f}'
+def pace(ms):
+    "The time a picture took, unless others kept the machine busy."
+    return f', {ms:.0f} ms each' if os.getloadavg()[0] < 1.5*os.cpu_count() else ''
 
 
-def measure(name, steps):
-    "All figures of one engine with one pipeline, written into the table."
+def measure_lines(name, steps):
+    "How well an engine reads lines with one pipeline, written into the table."
+    told = ', told which characters can stand there' if name in OPTIONS else ''
     chosen, how = engine(name, steps, **OPTIONS.get(name, {})), 'clean-up tuned on other generated plates' if steps else 'as it comes'
     for what, (pictures, truths) in (('real dot-matrix strings', strings()), ('generated plates', plates(**EXAM))):
         texts, ms = timed(lambda p: chosen.read_line(p)['text'], pictures, f'{name}, {what}')
-        record(f'{name}, {how}: {what}', f'exact {exact_match(truths, texts):.2f}, CER {cer(truths, texts):.3f}, {ms:.0f} ms a line', 'for comparison', None,
-               f'{len(truths)} {what}, each picture given as one line, {load()}')
+        record(f'{name}, {how}: {what}', f'exact {exact_match(truths, texts):.2f}, CER {cer(truths, texts):.3f}{pace(ms)}', 'for comparison', None,
+               f'{len(truths)} {what}, each picture given as one line{told}')
+
+
+def measure_photos(name, steps):
+    "How often an engine finds the part number in a whole photo, with one pipeline, written into the table."
     pictures, labels = chips()
-    texts, ms = timed(whole(chosen), pictures, f'{name}, chips')
-    record(f'{name}, {how}: part number found', f'{found(labels, texts):.2f}, {ms/1000:.2f} s a picture', 'for comparison', None, f'{len(labels)} real photos of chips, text found in the whole crop, {load()}')
+    texts, ms = timed(whole(engine(name, steps, **OPTIONS.get(name, {}))), pictures, f'{name}, chips')
+    record(f"{name}, {f'clean-up {steps!r}' if steps else 'as it comes'}: part number found", f'{found(labels, texts):.2f}{pace(ms)}', 'for comparison', None,
+           f'{len(labels)} real photos of chips, text found in the whole crop')
 
 
 def tune(name):
@@ -103,4 +111,5 @@ if __name__ == '__main__':
     for name in a.engines:
         if a.tune: tune(name)
         else:
-            for steps in [None, SEARCHED[name]] if name in SEARCHED else [None]: measure(name, steps)
+            for steps in [None, SEARCHED[name]] if name in SEARCHED else [None]: measure_lines(name, steps)
+            for steps in (None, 'faint'): measure_photos(name, steps)
