@@ -96,7 +96,7 @@ def decode(
         if k and probs[t, k] > chars[-1]['confidence']: chars[-1].update(confidence=round(float(probs[t, k]), 4), at=t)
     while chars and chars[0]['text'] == ' ': chars = chars[1:]
     while chars and chars[-1]['text'] == ' ': chars = chars[:-1]
-    return dict(text=''.join(c['text'] for c in chars), confidence=min((c['confidence'] for c in chars), default=0.), chars=chars)
+    return dict(text=''.join(c['text'] for c in chars), confidence=round(float(np.mean([c['confidence'] for c in chars])), 4) if chars else 0., chars=chars)
 
 # %% ../../nbs/40a_ocr.recogniser.ipynb #cell-016
 def _margins(rng):
