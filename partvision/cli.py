@@ -224,7 +224,7 @@ def _predict(p):
 def _read(p):
     "Read what is written on parts."
     p.add_argument('images', metavar='IMAGE', nargs='+', help='pictures, or folders of them')
-    p.add_argument('--engine', default='rapidocr', help='rapidocr (default) or tesseract')
+    p.add_argument('--engine', default='rapidocr', help='rapidocr (default), partvision (our own, for marks on parts), tesseract, easyocr or azure; several joined by + are asked in turn')
     p.add_argument('--line', action='store_true', help='each picture is one cropped line of text')
     def run(a):
         from partvision.ocr.read import read
