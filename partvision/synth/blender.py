@@ -127,7 +127,7 @@ class BlenderRenderer:
     def __init__(self,
         command=None,     # list: program and arguments; None = `find_blender`
         size=None,        # (width, height) of pictures; None = that of the maps
-        samples:int=8,    # light paths a pixel
+        samples:int=6,    # light paths a pixel
         threads:int=0,    # 0 = all cores
         seconds:float=60  # time limit for a plate
     ):
