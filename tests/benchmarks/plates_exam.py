@@ -89,7 +89,7 @@ def named(name):
     name, _, side = name.partition('@')
     if not side: return engine(name)
     reader = Rapid()
-    reader.run.text_det.limit_side_len = int(side)
+    reader.run.cfg.Det.limit_side_len = int(side) # its networks are loaded when they are first needed
     return reader
 
 
