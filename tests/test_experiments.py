@@ -189,8 +189,8 @@ def test_interrupting_stops_the_kernels_and_marks_nothing_as_failed(root):
 @pytest.mark.parametrize('file', sorted((ROOT/'nbs/experiments/batches').glob('*.yml')), ids=lambda f: f.stem)
 def test_batches_that_ship_can_be_planned(file):
     runs = plan(file, ROOT, dict(catalog='data/mine'))
-    assert {r['notebook'] for r in runs} == {'train', 'data_audit', 'label_audit', 'label_noise', 'multi_view'}
-    assert {r['params']['catalog'] for r in runs} == {'data/mine'}
+    assert {r['notebook'] for r in runs} - {'ocr_benchmark'} == {'train', 'data_audit', 'label_audit', 'label_noise', 'multi_view'}
+    assert {r['params']['catalog'] for r in runs if r['notebook'] != 'ocr_benchmark'} == {'data/mine'}
 
 
 def test_two_batches_at_once_share_the_work(root):

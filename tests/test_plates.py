@@ -3,6 +3,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,13 @@ def test_same_seed_same_plates_in_any_number_of_processes(tmp_path):
 def test_a_killed_run_is_completed(tmp_path):
     code = "import sys; from partvision.synth.plates import write_plates; write_plates(sys.argv[1], 400, workers=1, seed=5, kinds=['stamped', 'dot-peen', 'printed'])"
     run = subprocess.Popen([sys.executable, '-c', code, str(tmp_path/'a')], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(list((tmp_path/'a').glob('truth/*.json'))) < 10:
+    while len(list((tmp_path/'a').glob('truth/[0-9]*.json'))) < 10:
         assert run.poll() is None
+        time.sleep(.05)
     run.kill()
     run.wait()
-    n = len(list((tmp_path/'a').glob('truth/*.json')))
-    assert 10 <= n < 400 and all(json.loads(f.read_text())['text'] for f in (tmp_path/'a').glob('truth/*.json'))
+    done = list((tmp_path/'a').glob('truth/[0-9]*.json'))
+    assert 10 <= len(done) < 400 and all(json.loads(f.read_text())['text'] for f in done)
     catalog = write_plates(tmp_path/'a', 40, workers=1, **SOME)
     assert len(catalog) == 40 and not list((tmp_path/'a').rglob('.*'))
     write_plates(tmp_path/'b', 40, workers=1, **SOME)

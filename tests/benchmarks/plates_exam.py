@@ -5,21 +5,23 @@
 
 A third each is stamped, dot-peened and engraved by hand. The plates are put together here, from the same marks and surfaces as those of `partvision synth plates` but
 by other rules: calmer surfaces, letters that leave room around them, a camera that does its work. The rules were fixed before any reader of ours saw a plate, with one
-aim: that the strongest engine for documents, PP-OCRv6-small, reads .70 to .85 of them, so that there is something to gain and something to lose. As it comes it reads
-nearly none, since it enlarges small pictures until their shorter side has 736 pixels and then overlooks the large letters; `rapidocr@192` enlarges them to 192 only, and
+aim, towards which they were changed three times: that the strongest engine for documents, PP-OCRv6-small, reads .70 to .85 of them, so that there is something to gain and something to lose. As it comes it reads
+few of them, since it enlarges small pictures until their shorter side has 736 pixels and then overlooks the large letters; `rapidocr@192` enlarges them to 192 only, and
 is the one that the exam was set with. What nobody could read is left out by the generator's measure of legibility; a plate with less than twice that is called faint and reported apart as well.
 """
 import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from partvision.core import PartvisionError, atomic_path, open_picture, progress, read_json, to_json, write_json
 from partvision.ocr.engines import Rapid, engine
 from partvision.ocr.read import cer, exact_match, reading_order
+from partvision.ocr.recogniser import straighten, widen
 from partvision.synth import plates
 from partvision.synth.blender import BlenderRenderer, in_picture
-from partvision.synth.marks import mark
+from partvision.synth.marks import line_box, mark
 from table import record
 
 KINDS, PLATES, SEED, SIZE, TRIES = ('stamped', 'dot-peen', 'engraved'), 180, 41, (320, 96), 20
@@ -31,6 +33,7 @@ DEEP = 1.4      # times the usual depth of marks
 SOILED = .85    # share of plates with dirt in the marks and elsewhere
 SHARES = dict(galvanised=.16, blasted=.42, turned=.42) # of the surfaces held out; zinc's crystals look like strokes
 FAINT = 2*plates.LEGIBLE
+ASKED = {'stamped': .96, 'dot-peen': .90, 'engraved': .91}
 
 
 def text(rng): return ''.join(rng.choice(list('0123456789')) if c == '#' else rng.choice(list(LETTERS)) if c == '@' else c for c in rng.choice(FORMS))
@@ -113,6 +116,16 @@ def measure(folder, name):
     return dict(engine=name, all=scores(rows), **kinds, faint=scores([r for r in rows if r['legibility'] < FAINT]), clear=scores([r for r in rows if r['legibility'] >= FAINT])), rows
 
 
+def straightened(folder, name):
+    "Figures of an engine on lines that are cut out by their known boxes."
+    reader, rows = named(name), truth(folder)
+    for r in progress(rows, f'{name}, lines'):
+        pixels = np.asarray(open_picture(folder/r['image']))
+        strip = Image.fromarray(straighten(pixels, widen(line_box(np.array(r['boxes'])), .15, .15, .12, .12), 48, 800))
+        r['got'] = plain(reader.read_line(strip)['text'])
+    return scores(rows)
+
+
 if __name__ == '__main__':
     folder, names = Path((sys.argv[1:] or sys.exit(__doc__))[0]), sys.argv[2:]
     if not names: make(folder)
@@ -122,5 +135,7 @@ if __name__ == '__main__':
         write_json(folder/f'{name}.json', dict(scores=m, answers=rows))
         by_kind = ', '.join(f"{k} {m[k].get('exact', float('nan')):.2f}" for k in KINDS)
         faint = f"{m['faint']['n']} faint ones {m['faint']['exact']:.2f}" if m['faint']['n'] else 'no faint ones'
-        record(f'{name}: generated plates (Blender) read without error', f"{m['all']['exact']:.2f} ({by_kind}; CER {m['all']['cer']:.3f}; {faint})",
-               'an engine as it comes', None, f"{m['all']['n']} plates of the exam, whole pictures, fonts and surfaces held out")
+        goal, good = ('stamped .96, dot-peen .90, engraved .91', all(m[k]['exact'] >= ASKED[k] for k in KINDS)) if name == 'partvision' else ('for comparison' if '@' not in name else 'for comparison, its detector told to enlarge less', None)
+        record(f'exam of marked metal, whole pictures: {name}', f"{m['all']['exact']:.2f} ({by_kind}; CER {m['all']['cer']:.3f}; {faint})", goal, good, f"{m['all']['n']} plates generated and lit by Blender, fonts and surfaces held out from training, blanks do not count")
+        lines = straightened(folder, name)
+        record(f'exam of marked metal, straightened lines: {name}', f"{lines['exact']:.2f} (CER {lines['cer']:.3f})", 'at least .96' if name == 'partvision' else 'for comparison', lines['exact'] >= .96 if name == 'partvision' else None, f"the same {lines['n']} plates, each line cut out by its known box")
