@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import PartvisionError, cache_dir, open_picture, progress, workspace
 from .engines import engine
-from .read import _tidy, cer, exact_match
+from .read import _reader as _lines_by, _tidy, cer, exact_match, reading_order
 
 # %% ../../nbs/46_ocr.compare.ipynb #cell-005
 EXAM_KINDS = ['stamped', 'dot-peen', 'engraved', 'laser', 'printed', 'dot-matrix', 'embossed']
@@ -52,19 +52,18 @@ def reading_data(
     return table
 
 # %% ../../nbs/46_ocr.compare.ipynb #cell-008
-def _reader(name):
-    "An engine by a name such as `tesseract: dots`; None, with the reason printed, where it cannot run."
+def _reader(name, line):
+    "The function from a picture to its lines, as `partvision read` would have it, by a name such as `tesseract: dots`; None, with the reason printed, where it cannot run."
     which, _, steps = name.partition(':')
-    try: return engine(which.strip(), steps.strip() or None)
+    try: return _lines_by('' if steps else which, engine(which.strip(), steps.strip() or None), line)
     except PartvisionError as e:
         if 'no OCR engine' in str(e): raise
         print(f'without {name}: {e}')
 
-def _answer(reader, picture, line):
+def _answer(reader, picture):
     "Text, confidence and seconds for one picture."
-    from partvision.ocr.read import reading_order
     start = time.perf_counter()
-    try: lines = [reader.read_line(picture)] if line else reading_order(reader.read(picture))
+    try: lines = reading_order(reader(picture))
     except PartvisionError: lines = []
     text = ' '.join(l['text'] for l in lines if l['text'])
     return text, min((l['confidence'] for l in lines if l['text']), default=0.), time.perf_counter() - start
@@ -75,12 +74,12 @@ def compare(
     line:bool=False  # each picture is one cropped line
 )->pd.DataFrame: # a row for each picture and reader: reader, image, kind, text, read, confidence, seconds, right
     "What each reader reads in each picture."
-    made = {name: _reader(name) for name in readers}
+    made = {name: _reader(name, line) for name in readers}
     rows = []
     for name, reader in made.items():
         if reader is None: continue
         for r in progress(list(table.itertuples()), name):
-            read, confidence, seconds = _answer(reader, open_picture(r.image), line)
+            read, confidence, seconds = _answer(reader, open_picture(r.image))
             rows.append(dict(reader=name, image=r.image, kind=r.kind, text=r.text, read=read, confidence=confidence, seconds=seconds, right=_tidy(r.text) == _tidy(read)))
     if not rows: raise PartvisionError(f"none of the readers {', '.join(readers)} can run here; the reasons stand above")
     answers = pd.DataFrame(rows)
