@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 import numpy as np
 from ..core import PartvisionError, atomic_path, progress
-from .recogniser import _conv, _grey, _half, _keeper, _log, _twice, load_weights, save_network, shipped
+from .recogniser import _conv, _grey, _keeper, _log, _twice, learner, load_weights, save_network, shipped
 
 # %% ../../nbs/40b_ocr.detector.ipynb #cell-005
 CELL, CORE, END, USUAL = 4, .5, .2, 16 # pixels a cell; core's share of the height; what is left out at each end, in heights; a usual height, pixels
@@ -215,20 +215,6 @@ def _scenes_of(file, chosen, seed=None):
 
 FAINT = .5 # legibility from which a line is to be found
 
-def _learner(train, valid, start, batch, seed):
-    "fastai's learner for the detector."
-    import torch, fastai.callback.schedule, fastai.callback.progress # they add the cycle and the progress bar
-    from fastai.data.core import DataLoaders
-    from fastai.data.load import DataLoader
-    from fastai.learner import Learner
-    from fastai.metrics import AvgMetric
-    from partvision.core import seed_everything
-    seed_everything(seed)
-    net = detector_net()
-    if start is not None: load_weights(net, start)
-    def load(data, shuffle): return DataLoader(data, bs=batch, shuffle=shuffle, drop_last=shuffle, create_batch=_collate, num_workers=0)
-    return Learner(DataLoaders(load(train, True), load(valid, False)), _half(net.to(memory_format=torch.channels_last)), loss_func=_loss, metrics=AvgMetric(overlap), wd=.01)
-
 def train_detector(
     scenes,        # file of `make_scenes`
     out,           # folder for the detector; an interrupted training there goes on
@@ -242,7 +228,7 @@ def train_detector(
     out.mkdir(parents=True, exist_ok=True)
     log, start = _log(out), out/'training.safetensors'
     if len(log) < epochs:
-        learn = _learner(_scenes_of(scenes, lambda k: k % 20, seed), _scenes_of(scenes, lambda k: not k % 20), start if start.exists() else None, batch, seed)
+        learn = learner(detector_net, _scenes_of(scenes, lambda k: k % 20, seed), _scenes_of(scenes, lambda k: not k % 20), _collate, _loss, overlap, start if start.exists() else None, batch, seed)
         learn.fit_one_cycle(epochs, lr, pct_start=.15, start_epoch=len(log), cbs=_keeper(out, 'scenes'))
     net = detector_net()
     load_weights(net, start)

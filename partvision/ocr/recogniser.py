@@ -227,12 +227,15 @@ def _half(net):
     return Half()
 
 def learner(
-    train, valid,  # `Lines`
+    make_net,      # the network, called after the seed is set
+    train, valid,  # data sets
+    collate,       # list of their items → batch
+    loss, metric,  # functions of the network's answer and the truth
     start=None,    # safetensors to go on from
-    batch:int=64,
+    batch:int=32,
     seed:int=0
-): # fastai Learner whose model.net is `line_net()`
-    "All that training needs."
+): # fastai Learner; the network is its model.net
+    "All that training a network of ours needs."
     import torch, fastai.callback.schedule, fastai.callback.progress # they add the cycle and the progress bar
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
@@ -240,10 +243,10 @@ def learner(
     from fastai.metrics import AvgMetric
     from partvision.core import seed_everything
     seed_everything(seed)
-    net = line_net()
+    net = make_net()
     if start is not None: load_weights(net, start)
-    def load(lines, shuffle): return DataLoader(lines, bs=batch, shuffle=shuffle, drop_last=shuffle, create_batch=_collate, num_workers=0)
-    return Learner(DataLoaders(load(train, True), load(valid, False)), _half(net.to(memory_format=torch.channels_last)), loss_func=_ctc, metrics=AvgMetric(exact), wd=.01)
+    def load(data, shuffle): return DataLoader(data, bs=batch, shuffle=shuffle, drop_last=shuffle, create_batch=collate, num_workers=0)
+    return Learner(DataLoaders(load(train, True), load(valid, False)), _half(net.to(memory_format=torch.channels_last)), loss_func=loss, metrics=AvgMetric(metric), wd=.01)
 
 # %% ../../nbs/40a_ocr.recogniser.ipynb #cell-024
 CLEAR, FAINT = 1.8, .5 # legibility from which plates are learned from, in the first stage and in the second
@@ -278,7 +281,7 @@ def _stage(name, folder, table, valid, out, least, epochs, lr, batch, seed):
     done, start = [e for e in _log(out) if e['stage'] == name], out/'training.safetensors'
     if len(done) >= epochs: return
     chosen = table[(table.split == 'train') & (table.legibility >= least)]
-    learn = learner(_lines_of(folder, chosen, seed), valid, start if start.exists() else None, batch, seed)
+    learn = learner(line_net, _lines_of(folder, chosen, seed), valid, _collate, _ctc, exact, start if start.exists() else None, batch, seed)
     learn.fit_one_cycle(epochs, lr, pct_start=.15, start_epoch=len(done), cbs=_keeper(out, name))
 
 def train_recogniser(
