@@ -91,5 +91,5 @@ bench: env
 networks: env
 	@"$(VENV)/bin/partvision" synth plates data/plates -n 60000 --seed 7 && \
 	$(PY) -c "from partvision.ocr.recogniser import train_recogniser; train_recogniser('data/plates', 'data/networks/recogniser')" && \
-	$(PY) -c "from partvision.ocr.detector import make_scenes, train_detector; train_detector(make_scenes('data/scenes', 8500, 11), 'data/networks/detector')" && \
+	$(PY) -c "from partvision.ocr.detector import make_scenes, train_detector; train_detector(make_scenes('data/scenes', 9500, 11), 'data/networks/detector')" && \
 	cp data/networks/*/recogniser.* data/networks/*/detector.* partvision/ocr/weights/

@@ -248,19 +248,19 @@ def _blur(a, sigma):
     except ImportError as e: raise PartvisionError("marks need OpenCV; install it with: pip install 'partvision[ocr]'") from e
     return cv2.GaussianBlur(a, (0, 0), float(sigma)) if sigma > .2 else a
 
-def _letters(text, rng, size, exam, loose, mono=.3, fonts=None):
+def _letters(text, rng, size, exam, loose, fonts=None):
     "Letters of a random font, (h, w) 0–1, boxes, height in pixels, name of the font."
     fonts = fonts or list_fonts(exam)
     font = fonts[rng.integers(len(fonts))]
     def width(c): return .5 if c == ' ' else _glyph(font, c)[2]/64
-    pitch = max(map(width, text))*.8 if rng.random() < mono*.3 else 0
+    pitch = max(map(width, text))*.8 if rng.random() < .09 else 0 # all as wide, now and then
     starts, widths = _advances(text, width, pitch, rng.uniform(.02, .2))
     places, tall = _places(starts, widths, size, rng, loose)
     strength = 1 - rng.uniform(0, .5*min(1, loose), len(text))
     return _area(text, places, size, font, strength), _boxes(places, widths), tall, Path(font).stem
 
-def _slanted(cover, boxes, rng):
-    "Coverage that fades to one side of each character or of the whole line, as where a stamp stood aslant."
+def _slanted(cover, rng):
+    "Coverage that fades to one side of the line, as where a stamp stood aslant."
     h, w = cover.shape
     angle, much = rng.uniform(0, 2*math.pi), rng.uniform(0, .6)
     ramp = np.linspace(-1, 1, w, dtype=np.float32)*math.cos(angle) + np.linspace(-1, 1, h, dtype=np.float32)[:, None]*math.sin(angle)
@@ -273,7 +273,7 @@ def _pressed(cover, rng, depth, rim):
 
 def _stamped(text, rng, size, exam, fonts=None):
     cover, boxes, tall, font = _letters(text, rng, size, exam, rng.choice([.2, .7, 1.2]), fonts=fonts)
-    return dict(mask=cover, relief=_pressed(_slanted(cover, boxes, rng), rng, rng.uniform(.8, 3), rng.uniform(0, 1.2)), ink=cover*0, boxes=boxes, font=font)
+    return dict(mask=cover, relief=_pressed(_slanted(cover, rng), rng, rng.uniform(.8, 3), rng.uniform(0, 1.2)), ink=cover*0, boxes=boxes, font=font)
 
 def _embossed(text, rng, size, exam, fonts=None):
     cover, boxes, tall, font = _letters(text, rng, size, exam, rng.choice([0, .2]), fonts=fonts)
