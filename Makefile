@@ -89,7 +89,7 @@ bench: env
 
 # The shipped weights. The fonts of the machine are part of the recipe: recogniser.json names those that were used.
 networks: env
-	@"$(VENV)/bin/partvision" synth plates data/plates -n 60000 --seed 7 && \
+	@"$(VENV)/bin/partvision" synth plates data/plates -n 60000 --seed 7 --kinds stamped,embossed,dot-peen,dot-matrix,laser,engraved,printed,stamped,dot-peen,engraved && \
 	$(PY) -c "from partvision.ocr.recogniser import train_recogniser; train_recogniser('data/plates', 'data/networks/recogniser')" && \
 	$(PY) -c "from partvision.ocr.detector import make_scenes, train_detector; train_detector(make_scenes('data/scenes', 9500, 11), 'data/networks/detector')" && \
 	cp data/networks/*/recogniser.* data/networks/*/detector.* partvision/ocr/weights/

@@ -12,8 +12,8 @@ from PIL import Image
 
 from partvision.core import PartvisionError, read_json
 from partvision.ocr.recogniser import ALPHABET, Recogniser, shipped, straighten, widen
-from partvision.synth.marks import CHARSET, KINDS, line_box, list_fonts, mark, serial
-from partvision.synth.plates import EXAM_SURFACES, LEGIBLE, SURFACES, plate, read_plates, scene, write_plates
+from partvision.synth.marks import CHARSET, GRIDS, KINDS, MATRIX, _snapped, line_box, list_fonts, list_pens, mark, serial
+from partvision.synth.plates import EXAM_SURFACES, LEGIBLE, SURFACES, plate, read_plates, scene, shade, write_plates
 
 SOME = dict(kinds=['stamped', 'dot-peen', 'printed'], seed=5)
 
@@ -45,8 +45,42 @@ def test_a_killed_run_is_completed(tmp_path):
     assert [(tmp_path/'a'/i).read_bytes() for i in catalog.image] == [(tmp_path/'b'/i).read_bytes() for i in catalog.image]
 
 
+class Failing:
+    "In Blender's place: fails on some plates."
+    def __init__(self, bad): self.bad = bad
+    def __enter__(self): return self
+    def __exit__(self, *exc): pass
+    def render(self, maps):
+        if maps['seed'][1] in self.bad: raise PartvisionError('Blender failed on a plate')
+        return Image.fromarray((np.clip(shade(maps), 0, 1)*255).astype(np.uint8)), np.eye(3)
+
+
+def test_a_plate_on_which_blender_fails_costs_that_plate_only(tmp_path, monkeypatch):
+    made = dict(renderer='blender', kinds=['printed'], seed=5)
+    def with_failures(n, bad):
+        monkeypatch.setattr('partvision.synth.blender.BlenderRenderer', lambda: Failing(bad))
+        return write_plates(tmp_path/'a', n, **made)
+    with pytest.raises(PartvisionError, match='2 of 6 plates could not be made, number 1 since: Blender failed on a plate; the others are kept'): with_failures(6, {1, 4})
+    kept = {f.name: f.read_bytes() for f in tmp_path.glob('a/images/*.png')}
+    assert len(kept) == 4
+    assert len(with_failures(6, {})) == 6
+    assert all((tmp_path/'a'/'images'/name).read_bytes() == data for name, data in kept.items())
+    with pytest.raises(PartvisionError, match='5 of 24 plates could not be made.*after 5 failures in a row the rest was not tried'): with_failures(30, set(range(6, 30)))
+
+
 def test_examinations_share_no_font_and_no_surface_with_training():
     assert not set(list_fonts()) & set(list_fonts(exam=True)) and not set(SURFACES) & set(EXAM_SURFACES)
+    assert not set(list_pens()) & {*list_pens(exam=True), *list_fonts(exam=True)}
+
+
+def test_letters_of_dots_differ_and_stay_on_their_grid():
+    made = {(across, down): [g for pen in list_pens()[:40] if (g := _snapped(pen, across, down))] for across, down in GRIDS}
+    for (across, down), fonts in made.items():
+        assert fonts # some can be told apart on every grid
+        for letters in fonts:
+            assert set(letters) == set(MATRIX) == set(CHARSET) and len({d.tobytes() for c, d in letters.items() if c.isalnum()}) == 36
+            needles = np.concatenate(list(letters.values()))*[across - 1, down - 1]
+            assert np.allclose(needles, needles.round()) and needles.min(0).tolist() == [0, 1 - down] and needles.max(0).tolist() == [across - 1, 0]
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -228,7 +228,7 @@ def train_detector(
     out.mkdir(parents=True, exist_ok=True)
     log, start = _log(out), out/'training.safetensors'
     if len(log) < epochs:
-        learn = learner(detector_net, _scenes_of(scenes, lambda k: k % 20, seed), _scenes_of(scenes, lambda k: not k % 20), _collate, _loss, overlap, start if start.exists() else None, batch, seed)
+        learn = learner(detector_net, _scenes_of(scenes, lambda k: k % 20, seed), _scenes_of(scenes, lambda k: not k % 20), _collate, _loss, overlap, start if start.exists() else None, batch=batch, seed=seed)
         learn.fit_one_cycle(epochs, lr, pct_start=.15, start_epoch=len(log), cbs=_keeper(out, 'scenes'))
     net = detector_net()
     load_weights(net, start)

@@ -19,7 +19,7 @@ from table import record
 
 
 
-def speed(n=2000):
+def speed(n=6000):
     "Plates a second, files included."
     with tempfile.TemporaryDirectory() as d:
         list_fonts()
