@@ -202,7 +202,7 @@ def read_lines(
     return [l for l in _upright(lines) if _is_text(l)]
 
 # %% ../../nbs/40c_ocr.find.ipynb #cell-027
-SIDES, LOWEST, HIGHEST, ROOM = (640, 400, 240), 7, 40, .3 # longer sides in which it looks; heights of letters that count there; room around a line, in heights
+SIDES, LOWEST, HIGHEST, ROOM = (640, 400, 240, 160), 7, 40, .3 # longer sides in which it looks; heights of letters that count there; room around a line, in heights
 
 def _places(picture, detector):
     "Lines in every size in which the detector looks, in pixels of the picture."
@@ -225,4 +225,4 @@ def read_marks(
     strips = [strip(pixels, widen(p['box'], ROOM, ROOM, .8*ROOM, .8*ROOM), widest=640) for p in places]
     answers = [(a['text'], a['confidence'], a['chars']) for a in recogniser(strips + [np.ascontiguousarray(s[::-1, ::-1]) for s in strips])]
     lines = [p | dict(ways=ways) for p, *ways in zip(places, answers, answers[len(places):])]
-    return [l for l in _upright(_apart(lines, _worth)) if l['text'] and _is_text(l)]
+    return [l for l in _upright(_apart(lines, _worth)) if l['text'] and _is_text(l, 2)] # its boxes are looser than RapidOCR's
