@@ -8,7 +8,7 @@ PY = "$(VENV)/bin/python"
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help env tesseract demo test test-real lab notebooks bench networks
+.PHONY: help env tesseract demo test test-real lab notebooks bench fonts networks
 
 help: ## this list
 	@echo "make demo       set up, run the main job on generated parts, and say where the report site is"
@@ -18,6 +18,7 @@ help: ## this list
 	@echo "make notebooks  execute the notebooks whose outputs are older than their code, and export the package"
 	@echo "make test-real  tests on the whole of the real data sets, minutes each"
 	@echo "make bench      speed and accuracy, written to tests/benchmarks/table.md"
+	@echo "make fonts      install the fonts with which the networks and the examination of marked metal were made (root, Debian or Ubuntu)"
 	@echo "make networks   train the two networks that read marks anew, hours; an interrupted training goes on"
 
 # Installs again only when what it reads has changed, or when a checkout with its own environment was moved.
@@ -87,9 +88,19 @@ notebooks: env
 bench: env
 	@for f in tests/benchmarks/bench_*.py; do echo "$$f"; $(PY) "$$f" || exit 1; done
 
-# The shipped weights. The fonts of the machine are part of the recipe: recogniser.json names those that were used.
+# What marks are drawn with, as Debian packages: with others, generated plates differ. One family in six is for examinations only.
+FONTS := 3270 adf-gillius adf-mekanus adf-solothurn adf-switzera adf-universalis adf-verana agave allerta anonymous-pro averia-sans-gwf b612 bebas-neue cabin cantarell \
+	clear-sans comfortaa courier-prime croscore dejavu dosis firacode freefont-ttf go hack inconsolata inter jetbrains-mono junction jura karla lato league-mono \
+	liberation manrope millimetre monoid mononoki national-park noto-mono ocr-a ocr-b open-sans osifont oxygen paratype play quicksand roadgeek roboto roboto-slab \
+	routed-gothic sil-andika sora stix texgyre tiresias tuffy ubuntu-title urw-base35 yanone-kaffeesatz
+
+fonts:
+	@apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(FONTS:%=fonts-%) >/dev/null || \
+		{ echo "The fonts were not installed: run this as root on Debian or Ubuntu, or install these in another way: $(FONTS)" >&2; exit 1; }
+
+# The shipped weights; recogniser.json names the fonts that were used, and every training that they went through.
 networks: env
-	@"$(VENV)/bin/partvision" synth plates data/plates -n 60000 --seed 7 --kinds stamped,embossed,dot-peen,dot-matrix,laser,engraved,printed,stamped,dot-peen,engraved && \
+	@"$(VENV)/bin/partvision" synth plates data/plates -n 60000 --seed 7 --kinds stamped,embossed,dot-peen,dot-matrix,laser,engraved,printed,stamped,dot-peen,engraved,dot-matrix,engraved && \
 	$(PY) -c "from partvision.ocr.recogniser import train_recogniser; train_recogniser('data/plates', 'data/networks/recogniser')" && \
 	$(PY) -c "from partvision.ocr.detector import make_scenes, train_detector; train_detector(make_scenes('data/scenes', 9500, 11), 'data/networks/detector')" && \
 	cp data/networks/*/recogniser.* data/networks/*/detector.* partvision/ocr/weights/

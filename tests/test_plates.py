@@ -12,7 +12,7 @@ from PIL import Image
 
 from partvision.core import PartvisionError, read_json
 from partvision.ocr.recogniser import ALPHABET, Recogniser, shipped, straighten, widen
-from partvision.synth.marks import CHARSET, GRIDS, KINDS, MATRIX, _snapped, line_box, list_fonts, list_pens, mark, serial
+from partvision.synth.marks import CHARSET, GRIDS, KINDS, MATRIX, SMALL, _snapped, line_box, list_fonts, list_pens, mark, serial
 from partvision.synth.plates import EXAM_SURFACES, LEGIBLE, SURFACES, plate, read_plates, scene, shade, write_plates
 
 SOME = dict(kinds=['stamped', 'dot-peen', 'printed'], seed=5)
@@ -52,7 +52,7 @@ class Failing:
     def __exit__(self, *exc): pass
     def render(self, maps):
         if maps['seed'][1] in self.bad: raise PartvisionError('Blender failed on a plate')
-        return Image.fromarray((np.clip(shade(maps), 0, 1)*255).astype(np.uint8)), np.eye(3)
+        return Image.fromarray((np.clip(shade(maps, np.random.default_rng(0)), 0, 1)*255).astype(np.uint8)), np.eye(3)
 
 
 def test_a_plate_on_which_blender_fails_costs_that_plate_only(tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_letters_of_dots_differ_and_stay_on_their_grid():
     for (across, down), fonts in made.items():
         assert fonts # some can be told apart on every grid
         for letters in fonts:
-            assert set(letters) == set(MATRIX) == set(CHARSET) and len({d.tobytes() for c, d in letters.items() if c.isalnum()}) == 36
+            assert set(letters) == set(CHARSET) < set(MATRIX) and len({d.tobytes() for c, d in letters.items() if c.isalnum()}) == 36
             needles = np.concatenate(list(letters.values()))*[across - 1, down - 1]
             assert np.allclose(needles, needles.round()) and needles.min(0).tolist() == [0, 1 - down] and needles.max(0).tolist() == [across - 1, 0]
 
@@ -127,7 +127,7 @@ def test_shipped_networks_are_small_and_say_how_they_were_made():
     for name in ('recogniser', 'detector'):
         for kind in ('onnx', 'safetensors'): assert (shipped()/f'{name}.{kind}').stat().st_size <= 5*2**20
         assert 'seed' in read_json(shipped()/f'{name}.json')
-    assert read_json(shipped()/'recogniser.json')['alphabet'] == ALPHABET == CHARSET + ' '
+    assert read_json(shipped()/'recogniser.json')['alphabet'] == ALPHABET == CHARSET + ' ' + SMALL
 
 
 def test_our_reader_reads_held_out_fonts():

@@ -7,11 +7,11 @@ __all__ = ['CELL', 'CORE', 'END', 'USUAL', 'SURE', 'FEWEST', 'FAINT', 'LARGEST',
            'lines_of', 'make_scenes', 'train_detector', 'Detector']
 
 # %% ../../nbs/40b_ocr.detector.ipynb #cell-002
-import math
+import math, shutil
 from pathlib import Path
 import numpy as np
 from ..core import PartvisionError, atomic_path, progress
-from .recogniser import _conv, _grey, _keeper, _log, _twice, learner, load_weights, save_network, shipped
+from .recogniser import _conv, _grey, _keeper, _log, _made_by, _twice, learner, load_weights, save_network, shipped
 
 # %% ../../nbs/40b_ocr.detector.ipynb #cell-005
 CELL, CORE, END, USUAL = 4, .5, .2, 16 # pixels a cell; core's share of the height; what is left out at each end, in heights; a usual height, pixels
@@ -219,6 +219,7 @@ def train_detector(
     scenes,        # file of `make_scenes`
     out,           # folder for the detector; an interrupted training there goes on
     epochs:int=3,
+    start=None,    # safetensors to go on from
     lr:float=2e-3, # highest learning rate
     batch:int=16,
     seed:int=1
@@ -226,13 +227,14 @@ def train_detector(
     "Train the finder of lines on generated scenes."
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    log, start = _log(out), out/'training.safetensors'
+    log, kept = _log(out), out/'training.safetensors'
+    if start is not None and not log: shutil.copy(start, kept)
     if len(log) < epochs:
-        learn = learner(detector_net, _scenes_of(scenes, lambda k: k % 20, seed), _scenes_of(scenes, lambda k: not k % 20), _collate, _loss, overlap, start if start.exists() else None, batch=batch, seed=seed)
+        learn = learner(detector_net, _scenes_of(scenes, lambda k: k % 20, seed), _scenes_of(scenes, lambda k: not k % 20), _collate, _loss, overlap, kept if kept.exists() else None, batch=batch, seed=seed)
         learn.fit_one_cycle(epochs, lr, pct_start=.15, start_epoch=len(log), cbs=_keeper(out, 'scenes'))
     net = detector_net()
-    load_weights(net, start)
-    save_network(net, out/'detector', (32, 32), {2: 32, 3: 32}, seed=seed, scenes=Path(scenes).stem, log=_log(out))
+    load_weights(net, kept)
+    save_network(net, out/'detector', (32, 32), {2: 32, 3: 32}, seed=seed, lr=lr, batch=batch, start=_made_by(start), scenes=Path(scenes).stem, log=_log(out))
     return out
 
 # %% ../../nbs/40b_ocr.detector.ipynb #cell-022

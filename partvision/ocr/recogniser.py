@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from ..core import PartvisionError, atomic_path, progress, read_json, write_json
-from ..synth.marks import CHARSET, line_box
+from ..synth.marks import CHARSET, SMALL, line_box
 
 # %% ../../nbs/40a_ocr.recogniser.ipynb #cell-005
 HEIGHT, WIDEST = 32, 320 # pixels of a line
-ALPHABET = CHARSET + ' '
+ALPHABET = CHARSET + ' ' + SMALL
 
 def widen(
     box,                 # (4,2) corners of a line
@@ -79,8 +79,8 @@ def line_net(
     from fastai.layers import Lambda
     return nn.Sequential(
         _conv(1, 24, stride=2), _conv(24, 40),
-        _conv(40, 64, stride=2), _twice(64),
-        _conv(64, 96, stride=(2, 1)), _twice(96),
+        _conv(40, 64, stride=2), _twice(64), _twice(64),
+        _conv(64, 96, stride=(2, 1)), _twice(96), _twice(96),
         _conv(96, 160, (4, 1), pad=(0, 0)), _twice(160, (1, 5)), _twice(160, (1, 5)),
         nn.Conv2d(160, n_chars + 1, 1), Lambda(lambda x: x.squeeze(2).transpose(1, 2)))
 
@@ -335,13 +335,15 @@ def _fitted(picture):
 class Recogniser:
     "Reads pictures of single lines."
     def __init__(self, 
-        folder=None, # with recogniser.onnx and recogniser.json; None = the package's own
-        threads=None # None = all cores
+        folder=None,  # with recogniser.onnx and recogniser.json; None = the package's own
+        threads=None, # None = all cores
+        charset=''    # characters that can stand there; empty = all that it knows
     ):
         from partvision.bundle import session
         folder = Path(folder or shipped())
         if not (folder/'recogniser.onnx').exists(): raise PartvisionError(f'{folder} holds no recogniser.onnx; give the folder of a trained recogniser')
         self.facts, self.session = read_json(folder/'recogniser.json'), session(folder/'recogniser.onnx', threads)
+        self.unlikely = np.array([0] + [100*bool(charset and c not in charset + ' ') for c in self.facts['alphabet']], np.float32)
 
     def probs(self, 
         lines # standardised grey lines (32, w)
@@ -350,7 +352,7 @@ class Recogniser:
         out, order = [None]*len(lines), sorted(range(len(lines)), key=lambda k: lines[k].shape[1])
         for i in range(0, len(order), 16):
             some = order[i:i + 16]
-            logits = self.session.run(None, {'picture': _batch([lines[k] for k in some])})[0]
+            logits = self.session.run(None, {'picture': _batch([lines[k] for k in some])})[0] - self.unlikely
             e = np.exp(logits - logits.max(-1, keepdims=True))
             for k, p in zip(some, e/e.sum(-1, keepdims=True)): out[k] = p[:-(-lines[k].shape[1]//4)]
         return out

@@ -7,9 +7,9 @@ A third each is stamped, dot-peened and engraved by hand. The plates are put tog
 by other rules: calmer surfaces, letters that leave room around them, a camera that does its work. The rules were fixed before any reader of ours saw a plate, with one
 aim, towards which they were changed three times: that the strongest engine for documents, PP-OCRv6-small, reads .70 to .85 of them, so that there is something to gain and something to lose. As it comes it reads
 few of them, since it enlarges small pictures until their shorter side has 736 pixels and then overlooks the large letters; `rapidocr@192` enlarges them to 192 only, and
-is the one that the exam was set with. What nobody could read is left out by the generator's measure of legibility; a plate with less than twice that is called faint and reported apart as well.
+is the one that the exam was set with. The fonts are those that `make fonts` installs and that no training sees. What nobody could read is left out by the generator's measure of legibility; a plate with less than twice that is called faint and reported apart as well.
 """
-import sys
+import sys, zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from partvision.ocr.read import cer, exact_match, reading_order
 from partvision.ocr.recogniser import straighten, widen
 from partvision.synth import plates
 from partvision.synth.blender import BlenderRenderer, in_picture
-from partvision.synth.marks import line_box, mark
+from partvision.synth.marks import line_box, list_fonts, mark
 from table import record
 
 KINDS, PLATES, SEED, SIZE, TRIES = ('stamped', 'dot-peen', 'engraved'), 180, 41, (320, 96), 20
@@ -33,6 +33,7 @@ DEEP = 1.4      # times the usual depth of marks
 SOILED = .85    # share of plates with dirt in the marks and elsewhere
 SHARES = dict(galvanised=.16, blasted=.42, turned=.42) # of the surfaces held out; zinc's crystals look like strokes
 FAINT = 2*plates.LEGIBLE
+COUNT, FONTS = 74, 2254916986 # fonts held out, and the checksum of their names: another machine makes the same exam or none
 ASKED = {'stamped': .96, 'dot-peen': .90, 'engraved': .91}
 
 
@@ -69,8 +70,15 @@ def legible(blender, k):
     raise PartvisionError(f'plate {k} of the exam cannot be read in any of {TRIES} tries; look at its surface')
 
 
+def check_fonts():
+    "Raise `PartvisionError` where this machine has other fonts for examinations than those of the exam."
+    names = [Path(f).name for f in list_fonts(True)]
+    if zlib.crc32(' '.join(names).encode()) != FONTS: raise PartvisionError(f'the exam is drawn with the fonts of `make fonts`, {COUNT} of them held out; this machine holds out {len(names)}: install those and remove others')
+
+
 def make(folder):
     "The plates that are missing; what is told of a plate is written last."
+    check_fonts()
     missing = [k for k in range(PLATES) if not (folder/'truth'/f'{k:03d}.json').exists()]
     with BlenderRenderer() as blender:
         for k in progress(missing, 'exam'):
