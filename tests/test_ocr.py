@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from partvision.core import PartvisionError, shared_data
 from partvision.ocr import engines
-from partvision.ocr.engines import Rapid, Tesseract, engine
+from partvision.ocr.engines import Ours, Rapid, Tesseract, engine
 from partvision.ocr.preprocess import PIPELINES, STEPS, as_steps, clean, clean_placed, load_steps, save_steps, tune_steps
 from partvision.ocr.find import find_lines, read_lines, straighten
 from partvision.ocr.read import cer, exact_match, read, reading_order
@@ -99,7 +99,7 @@ def crowded(n=500):
     return photo
 
 
-@pytest.mark.parametrize('maker', [lambda: Rapid(seconds=4), lambda: Tesseract(seconds=4)], ids=['rapidocr', 'tesseract'])
+@pytest.mark.parametrize('maker', [lambda: Rapid(seconds=4), lambda: Tesseract(seconds=4), Ours], ids=['rapidocr', 'tesseract', 'partvision'])
 def test_hundreds_of_lines_give_an_answer_or_a_sentence_in_time(maker):
     try: crowd = maker()
     except PartvisionError as e: pytest.skip(str(e))
@@ -195,6 +195,11 @@ def test_a_charset_is_heeded_whatever_is_in_it(charset):
     if not shutil.which('tesseract'): pytest.skip('the program tesseract is not installed')
     text = Tesseract(charset=charset).read_line(draw_plate([SERIAL]))['text']
     assert set(text) <= set(charset) | {' '}
+
+
+def test_our_reader_gives_the_next_best_of_what_is_allowed():
+    strip = draw_plate(['10B0S']).crop((0, 4, 240, 60))
+    assert Ours(charset='0123456789').read_line(strip)['text'].isdigit()
 
 
 @pytest.fixture

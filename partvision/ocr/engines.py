@@ -342,10 +342,12 @@ def _azure_line(lines):
 # %% ../../nbs/41_ocr.engines.ipynb #cell-047
 class Ours:
     "Our own networks for marks on parts."
-    def __init__(self):
+    def __init__(self,
+        charset:str='' # characters that can stand there; empty = any
+    ):
         from partvision.ocr.detector import Detector
         from partvision.ocr.recogniser import Recogniser
-        self.detector, self.recogniser = Detector(), Recogniser()
+        self.detector, self.recogniser = Detector(), Recogniser(charset=charset)
 
     def read(self, 
         picture # PIL image

@@ -202,12 +202,12 @@ def read_lines(
     return [l for l in _upright(lines) if _is_text(l)]
 
 # %% ../../nbs/40c_ocr.find.ipynb #cell-027
-SIDES, LOWEST, HIGHEST, ROOM = (640, 400, 240, 160), 7, 40, .3 # longer sides in which it looks; heights of letters that count there; room around a line, in heights
+SIDES, LOWEST, HIGHEST, ROOM = (1280, 640, 400, 240, 160), 7, 40, .3 # longer sides in which it looks, the first only where the picture has as many pixels; heights of letters that count there; room around a line, in heights
 
 def _places(picture, detector):
     "Lines in every size in which the detector looks, in pixels of the picture."
     found = []
-    for side in SIDES:
+    for side in SIDES[max(picture.size) < SIDES[0]:]:
         scale = side/max(picture.size)
         seen = picture.resize([max(1, round(v*scale)) for v in picture.size])
         found += [p | dict(box=p['box'].astype(float)/scale) for p in detector(seen, side) if LOWEST <= _sides(p['box'])[1] <= HIGHEST]

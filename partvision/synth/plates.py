@@ -256,7 +256,7 @@ def shade(
               light['strength'], light['fill'], _eye(rng, maps['relief'].shape[1]), _mirrored(rng, light), out)
     return out
 
-# %% ../../nbs/19_synth.plates.ipynb #cell-015
+# %% ../../nbs/19_synth.plates.ipynb #cell-016
 def _exposed(rng, light):
     "Light as values 0–1 of a picture: exposed for most of it, with a glaring spot at times and a fall-off."
     h, w = light.shape[:2]
@@ -303,7 +303,7 @@ def photograph(
     "A photo of what is there, with the faults that photos have."
     return _taken(_exposed(rng, light), rng)
 
-# %% ../../nbs/19_synth.plates.ipynb #cell-017
+# %% ../../nbs/19_synth.plates.ipynb #cell-018
 def plate(
     seed, kind=None, surface=None, text=None, fonts=None, size=(320, 96), exam=False # as `plate_maps`
 )->dict: # the maps, with image (PIL RGB) and legibility
@@ -314,7 +314,7 @@ def plate(
 
 def _camera_rng(seed): return np.random.default_rng([*np.atleast_1d(seed).tolist(), 1])
 
-# %% ../../nbs/19_synth.plates.ipynb #cell-019
+# %% ../../nbs/19_synth.plates.ipynb #cell-020
 LEGIBLE = .75 # contrast to noise from which a plate is kept
 
 def _box_of(box, size, margin):
@@ -340,7 +340,7 @@ def legibility(
         return math.sqrt(max(0., d[on].var() + (d[on].mean() - d[~on].mean())**2 - noise)/noise)
     return float(np.quantile([contrast(b) for b in boxes], .3))
 
-# %% ../../nbs/19_synth.plates.ipynb #cell-024
+# %% ../../nbs/19_synth.plates.ipynb #cell-025
 TRIES = 20 # seeds for one plate until it is legible
 
 def _seen_by(homography, points):
@@ -472,7 +472,7 @@ def read_plates(
     table = pd.read_parquet(file)
     return table.assign(boxes=[np.reshape(b, (-1, 4, 2)) for b in table.boxes])
 
-# %% ../../nbs/19_synth.plates.ipynb #cell-027
+# %% ../../nbs/19_synth.plates.ipynb #cell-028
 def _block(rng, lines, exam):
     "Marks of one kind below each other: mask, relief, ink (96 pixels a line, 320 wide), boxes by line, texts."
     kind = str(rng.choice(list(KINDS)))
