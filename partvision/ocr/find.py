@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Look', 'FIRST', 'LARGE', 'SECOND', 'SURE', 'LEAST', 'LONE', 'PORTION', 'SIDES', 'LOWEST', 'HIGHEST', 'ROOM', 'VIEWS',
-           'CERTAIN', 'rapid_boxes', 'find_lines', 'straighten', 'read_lines', 'surest', 'read_again', 'read_marks']
+           'CERTAIN', 'SEEN', 'rapid_boxes', 'find_lines', 'straighten', 'read_lines', 'surest', 'read_again',
+           'read_marks']
 
 # %% ../../nbs/40c_ocr.find.ipynb #cell-002
 import functools, time
@@ -244,6 +245,13 @@ def read_again(
     "What is in a line that was not read with certainty, looked at from more views."
     return surest([*answers, *_answers([_strip(pixels, box, np.add(room, v)) for v in VIEWS], recogniser)])
 
+SEEN = {1: .85, 2: .8, 3: .8} # for so few characters: probability of text at least
+
+def _plausible(line):
+    "Whether the detector was sure enough for what is read there."
+    text, *_ = max(line['ways'], key=lambda way: way[1])
+    return line['score'] >= SEEN.get(len(''.join(text.split())), 0)
+
 def read_marks(
     picture,   # PIL image
     detector,  # as `ocr.detector.Detector`
@@ -257,4 +265,4 @@ def read_marks(
     lines = _apart([p | dict(ways=ways) for p, *ways in zip(places, answers, answers[len(places):])], _worth)
     for l in lines:
         if _confidence(l) < CERTAIN: l['ways'] = [read_again(pixels, np.roll(l['box'], 2*k, axis=0), ROOM, [way], recogniser) for k, way in enumerate(l['ways'])]
-    return [l for l in _upright(lines) if l['text'] and _is_text(l, 2)] # its boxes are looser than RapidOCR's
+    return [l for l in _upright([l for l in lines if _plausible(l)]) if l['text'] and _is_text(l, 2)] # its boxes are looser than RapidOCR's

@@ -65,8 +65,8 @@ def _anodised(rng, size):
     return _maps(size, .02*_noise(rng, size, 1) + .05*_noise(rng, size, 3), np.array(colour)*rng.uniform(.7, 1.3), rng.uniform(.35, .6), .8)
 
 def _rusted(rng, size):
-    rust = np.clip(_noise(rng, size, 30) + .6*_noise(rng, size, 8) + .4*_noise(rng, size, 2) + rng.uniform(-1, 1), 0, 1)
-    colour = np.array([.28, .15, .09])*rng.uniform(.6, 1.5)*(1 + .25*_noise(rng, size, 3)[..., None])
+    rust = np.clip(_noise(rng, size, 30) + .6*_noise(rng, size, 8) + .4*_noise(rng, size, 2) + rng.uniform(-1.3, .6), 0, 1)
+    colour = np.array([.28, .15, .09])*rng.uniform(.6, 1.5)*(1 + .15*_noise(rng, size, 3)[..., None])
     metal = _grey(rng, .35, .6)
     return _maps(size, rust*(.08*_noise(rng, size, 2) + .2), np.clip(metal*(1 - rust[..., None]) + colour*rust[..., None], .01, 1), .35 + .5*rust, 1 - rust)
 
