@@ -1,6 +1,7 @@
-"""How fast plates are generated, how many nobody could read, and how fast our recogniser reads a line.
+"""How fast plates are generated, by the fast shader and by Blender, how many nobody could read, and how fast our recogniser reads a line.
 
     python tests/benchmarks/bench_plates.py speed          plates a second on two processes
+    python tests/benchmarks/bench_plates.py blender        seconds a plate that Blender lights, where it is installed
     python tests/benchmarks/bench_plates.py line           milliseconds a line, ours beside PP-OCRv6-small's recogniser
 """
 import sys
@@ -11,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from partvision.core import PartvisionError
 from partvision.ocr.engines import engine
 from partvision.ocr.recogniser import Recogniser, shipped
-from partvision.synth.marks import list_fonts
+from partvision.synth.blender import find_blender
+from partvision.synth.marks import KINDS, list_fonts
 from partvision.synth.plates import write_plates
 from table import record
-
 
 
 def speed(n=6000):
@@ -29,6 +31,18 @@ def speed(n=6000):
         rate = n/(time.perf_counter() - start)
     record('generated plates a second', f'{rate:.0f}', 'at least 100', rate >= 100, f'{n} plates of 320×96 with mask, text and boxes written to disk, two processes')
     record('generated plates that nobody could read', f"{catalog.attrs['dropped']:.1%}", 'at most 10 %', catalog.attrs['dropped'] <= .1, f'{n} plates of all kinds and surfaces, contrast to noise of the known mask; these are made again')
+
+
+def blender(n=42):
+    "Seconds a plate, files and plates that nobody could read included."
+    try: find_blender()
+    except PartvisionError as e: return print(e)
+    with tempfile.TemporaryDirectory() as d:
+        write_plates(Path(d)/'warm', 1, renderer='blender')
+        start = time.perf_counter()
+        write_plates(Path(d)/'plates', n, renderer='blender', kinds=list(KINDS))
+        each = (time.perf_counter() - start)/n
+    record('plates lit by Blender, time for one', f'{each:.2f} s', 'at most 2 s', each <= 2, f'{n} plates of 320×96, all kinds in turn, start of Blender included')
 
 
 def line(rounds=200):
@@ -48,4 +62,4 @@ def line(rounds=200):
 
 
 if __name__ == '__main__':
-    for what in sys.argv[1:] or ['speed', 'line']: dict(speed=speed, line=line)[what]()
+    for what in sys.argv[1:] or ['speed', 'blender', 'line']: dict(speed=speed, blender=blender, line=line)[what]()
