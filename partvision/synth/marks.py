@@ -291,9 +291,10 @@ def _places(starts, widths, size, rng, loose):
 
 def _moved(place, points): return np.asarray(points)@place[:, :2].T + place[:, 2]
 
-def _boxes(places, widths):
-    "Corners of each character (n, 4, 2), clockwise from its top left."
-    return np.array([_moved(p, [[0, -1], [w, -1], [w, 0], [0, 0]]) for p, w in zip(places, widths)], np.float32)
+def _boxes(text, places, widths):
+    "Corners of each character (n, 4, 2), clockwise from its top left; five small letters hang below the line."
+    low = [.34 if c in 'gjpqy' else 0 for c in text]
+    return np.array([_moved(p, [[0, -1], [w, -1], [w, y], [0, y]]) for p, w, y in zip(places, widths, low)], np.float32)
 
 # %% ../../nbs/18_synth.marks.ipynb #cell-021
 FINE = 3 # strokes and dots are drawn at three times the size and made smaller
@@ -387,7 +388,7 @@ def _dots(text, rng, size, exam, loose, filled):
     if rng.random() < .06: points = np.concatenate([points, points + rng.normal(0, .25*step*tall, 2)])
     radius = max(.55, step*tall*filled*np.exp(rng.normal(0, .2))/2)
     radii = radius*np.exp(rng.normal(0, rng.uniform(.02, .15), len(points)))
-    return _discs(points, radii, rng.uniform(rng.uniform(.5, 1), 1, len(points)), size), _boxes(places, widths), tall
+    return _discs(points, radii, rng.uniform(rng.uniform(.5, 1), 1, len(points)), size), _boxes(text, places, widths), tall
 
 # %% ../../nbs/18_synth.marks.ipynb #cell-025
 def _blur(a, sigma):
@@ -405,7 +406,7 @@ def _letters(text, rng, size, exam, loose, fonts=None):
     starts, widths = _advances(text, width, pitch, rng.uniform(.02, .2))
     places, tall = _places(starts, widths, size, rng, loose)
     strength = 1 - rng.uniform(0, .5*min(1, loose), len(text))
-    return _area(text, places, size, font, strength), _boxes(places, widths), tall, Path(font).stem
+    return _area(text, places, size, font, strength), _boxes(text, places, widths), tall, Path(font).stem
 
 def _slanted(cover, rng):
     "Coverage that fades to one side of the line, as where a stamp stood aslant."
@@ -458,7 +459,7 @@ def _engraver(text, rng, size, exam, loose, thick):
         for p in _strokes(font, c)[0]:
             lines.append(_moved(place, _drawn(p, mine, rng, loose)))
             pens.append(max(1, tall*thick*np.exp(rng.normal(0, .15*loose)))); strength.append(rng.uniform(1 - .4*min(1, loose), 1))
-    return _lines(lines, pens, strength, size), _boxes(places, widths), tall, Path(font).stem
+    return _lines(lines, pens, strength, size), _boxes(text, places, widths), tall, Path(font).stem
 
 def _drawn(stroke, bend, rng, loose):
     "A stroke as a hand draws it: bent like all of the letter, trembling, and at times too long."
