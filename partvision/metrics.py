@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['in_topk', 'topk', 'per_class', 'macro_f1', 'confusion', 'calibration_bins', 'ece', 'ece_debiased', 'cooled',
-           'temperature', 'group_bootstrap', 'scores']
+           'temperature', 'group_bootstrap', 'compare', 'operating_point', 'best_thresholds', 'scores']
 
 # %% ../nbs/03_metrics.ipynb #cell-002
 import numpy as np
@@ -162,10 +162,71 @@ def group_bootstrap(
     return float(low), float(high)
 
 # %% ../nbs/03_metrics.ipynb #cell-039
+def compare(
+    correct_a,   # (n,) whether model a was right
+    correct_b,   # (n,) whether model b was right, same pictures
+    groups,      # (n,) what belongs together
+    n:int=5000,  # draws
+    seed:int=0
+)->dict: # {difference, interval, p, groups}; above 0 where b is better
+    "Whether one model is better than another on the same pictures."
+    gain = np.asarray(correct_b, dtype=float) - np.asarray(correct_a, dtype=float)
+    if len(gain) != len(groups): raise PartvisionError(f'{len(gain)} answers but {len(groups)} groups; give one group per picture')
+    _, of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    size, each = np.bincount(of), np.bincount(of, gain)
+    rng, k = np.random.default_rng(seed), len(np.bincount(of))
+    if k < 2: return dict(difference=float(gain.mean()), interval=(float('nan'),)*2, p=float('nan'), groups=k)
+    draws = [rng.integers(k, size=k) for _ in range(n)]
+    low, high = np.quantile([each[d].sum()/size[d].sum() for d in draws], [.025, .975])
+    by_chance = [abs((each*rng.choice([-1, 1], k)).sum()) for _ in range(n)]
+    p = (1 + sum(c >= abs(each.sum()) - 1e-9 for c in by_chance))/(1 + n)
+    return dict(difference=float(gain.mean()), interval=(float(low), float(high)), p=float(p), groups=k)
+
+# %% ../nbs/03_metrics.ipynb #cell-044
+def operating_point(
+    hot,           # (n,) 1 where the class is there
+    probs,         # (n,) its probability
+    precision=.9   # to be kept
+)->dict: # {threshold, precision, recall}; recall 0 and a threshold above all answers where that precision is never reached
+    "The threshold with the highest recall at a precision."
+    from sklearn.metrics import precision_recall_curve
+    if not np.any(hot): raise PartvisionError('the class does not occur, so no threshold can be chosen for it; give pictures that show it')
+    p, r, t = precision_recall_curve(hot, probs)
+    fine = np.flatnonzero(p[:-1] >= precision)
+    if not len(fine): return dict(threshold=float(np.nextafter(np.max(probs), 2)), precision=float('nan'), recall=0.)
+    k = fine[np.argmax(r[fine])]
+    return dict(threshold=float(t[k]), precision=float(p[k]), recall=float(r[k]))
+
+def best_thresholds(
+    labels, # (n,k) zeros and ones
+    probs   # (n,k) probabilities
+)->np.ndarray: # (k,) in [0, 1]
+    "For each class the threshold with the highest F1."
+    return np.array([_best_threshold(hot, p) for hot, p in zip(np.asarray(labels).T, np.asarray(probs, dtype=float).T)])
+
+def _best_threshold(hot, probs):
+    "The threshold of one class with the highest F1; of equals the one closest to one half."
+    from sklearn.metrics import precision_recall_curve
+    if not 0 < hot.sum() < len(hot): return .5
+    p, r, levels = precision_recall_curve(hot, probs)
+    between = (levels + np.concatenate([[levels[0]], levels[:-1]]))/2
+    f1 = 2*p[:-1]*r[:-1]/np.maximum(p[:-1] + r[:-1], 1e-12)
+    best = between[np.isclose(f1, f1.max())]
+    return best[np.abs(best - .5).argmin()]
+
+# %% ../nbs/03_metrics.ipynb #cell-047
+def _add_auc(table, hot, probs):
+    "Put the area under the ROC curve into each class's row; returns the mean of those that have one."
+    from sklearn.metrics import roc_auc_score
+    for row, h, p in zip(table.values(), hot.T, probs.T): row['auc'] = float(roc_auc_score(h, p)) if 0 < h.sum() < len(h) else float('nan')
+    known = [row['auc'] for row in table.values() if row['auc'] == row['auc']]
+    return float(np.mean(known)) if known else float('nan')
+
 def _scores_single(labels, probs, classes):
     "Figures for one class a picture."
     table = per_class(labels, probs.argmax(1), classes)
-    return dict(n=len(labels), accuracy=topk(labels, probs), top4=topk(labels, probs, 4), macro_f1=macro_f1(table),
+    auc = _add_auc(table, np.eye(len(classes), dtype=int)[labels], probs)
+    return dict(n=len(labels), accuracy=topk(labels, probs), top4=topk(labels, probs, 4), macro_f1=macro_f1(table), auc=auc,
                 ece=ece(labels, probs), ece_debiased=ece_debiased(labels, probs), per_class=table)
 
 def _scores_multi(labels, probs, classes):
@@ -176,16 +237,16 @@ def _scores_multi(labels, probs, classes):
     for i, row in enumerate(table.values()): row['ap'] = float(average_precision_score(labels[:, i], probs[:, i])) if row['n'] else float('nan')
     decisions = np.stack([1 - probs.ravel(), probs.ravel()], 1)
     rank = (-probs).argsort(1, kind='stable').argsort(1)
-    present = [row['ap'] for row in table.values() if row['n']]
+    present, auc = [row['ap'] for row in table.values() if row['n']], _add_auc(table, labels, probs)
     return dict(n=len(labels), accuracy=float((said == labels).all(1).mean()), top4=float(((rank < 4) | (labels == 0)).all(1).mean()), hamming=float(hamming_loss(labels, said)), macro_f1=macro_f1(table) if present else float('nan'),
-                micro_f1=float(f1_score(labels, said, average='micro', zero_division=np.nan)), map=float(np.mean(present)) if present else float('nan'),
+                micro_f1=float(f1_score(labels, said, average='micro', zero_division=np.nan)), map=float(np.mean(present)) if present else float('nan'), auc=auc,
                 ece=ece(labels.ravel(), decisions), ece_debiased=ece_debiased(labels.ravel(), decisions), per_class=table)
 
 def scores(
     labels, # (n,) class numbers; (n,k) zeros and ones where a picture may show several classes
     probs,  # (n,k) probabilities
     classes # k class names
-)->dict: # {n, accuracy, top4, macro_f1, ece, ece_debiased, per_class: {name: {n, precision, recall, f1}}}
+)->dict: # {n, accuracy, top4, macro_f1, auc, ece, ece_debiased, per_class: {name: {n, precision, recall, f1, auc}}}
     "Every figure of merit of one test set."
     if np.ndim(labels) != 2:
         labels, probs = _checked(labels, probs, classes)
