@@ -10,7 +10,7 @@ import numpy as np, torch
 from torch import nn
 from .bundle import load_bundle, load_weights
 from .core import PartvisionError
-from .features import DEFAULT, load_backbone
+from .features import Cells, DEFAULT, load_backbone
 
 # %% ../nbs/20_models.ipynb #cell-005
 ROOT_FLOOR = .01
@@ -41,13 +41,14 @@ class PartNet(nn.Module):
         body,          # `Backbone`
         n_classes:int, # outputs
         hidden:int=0,  # units between the two; 0 = none
+        grid:int=1,    # cells a side that are pooled each on its own, where it matters in which corner something is
         dropout=.2     # share of the pooled features left out in training
     ):
         super().__init__()
-        self.body, self.dropout = body, nn.Dropout(dropout)
-        self.hidden = Hidden(body.channels, hidden) if hidden else nn.Identity()
-        self.head = nn.Linear(hidden or body.channels, n_classes)
-    def features(self, x): return self.hidden(self.body(x))
+        self.body, self.cells, self.dropout = body, Cells(grid) if grid > 1 else nn.Identity(), nn.Dropout(dropout)
+        self.hidden = Hidden(body.channels*grid**2, hidden) if hidden else nn.Identity()
+        self.head = nn.Linear(hidden or body.channels*grid**2, n_classes)
+    def features(self, x): return self.hidden(self.cells(self.body(x)))
     def forward(self, 
         x # (n, 3, h, w) float32, normalised
     ): # (n, n_classes) logits
@@ -58,10 +59,11 @@ def build_model(
     backbone:str=DEFAULT, # one of `features.list_backbones()`
     n_classes:int=2,      # outputs
     weights=None,         # file or folder; None = packaged or from the hub; False = random
-    hidden:int=0          # units between backbone and head; 0 = none
+    hidden:int=0,         # units between backbone and head; 0 = none
+    grid:int=1            # cells a side that are pooled each on its own
 )->PartNet:
     "A network that is ready to be trained; raises `PartvisionError` for an unknown name or missing weights."
-    return PartNet(load_backbone(backbone, weights), n_classes, hidden)
+    return PartNet(load_backbone(backbone, weights), n_classes, hidden, grid)
 
 # %% ../nbs/20_models.ipynb #cell-011
 def layer_groups(
@@ -93,15 +95,18 @@ def set_head(
     return model
 
 # %% ../nbs/20_models.ipynb #cell-017
-def _hidden_units(file):
-    "How many hidden units the network has whose weights are in `file`."
+def _head_of(file, channels):
+    "How many hidden units, and cells a side, the network has whose weights are in `file`."
     from safetensors import safe_open
-    with safe_open(file, 'pt') as f: return len(f.get_tensor('hidden.conv.bias')) if 'hidden.conv.bias' in f.keys() else 0
+    with safe_open(file, 'pt') as f:
+        first = f.get_tensor('hidden.conv.weight' if 'hidden.conv.weight' in f.keys() else 'head.weight')
+        return (len(first) if first.ndim == 4 else 0), round((first.shape[1]/channels)**.5)
 
 def load_model(
     folder # bundle
 )->PartNet: # in evaluation mode
     "The trained network of a bundle, in torch; raises `PartvisionError` for a bundle that is not sound."
     info = load_bundle(folder)
-    model = build_model(info['architecture'], len(info['classes']), False, _hidden_units(info['folder']/'model.safetensors'))
+    body = load_backbone(info['architecture'], False)
+    model = PartNet(body, len(info['classes']), *_head_of(info['folder']/'model.safetensors', body.channels))
     return load_weights(model, folder)
