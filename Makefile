@@ -100,7 +100,7 @@ fonts:
 
 # The shipped weights; recogniser.json names the fonts that were used, and every training that they went through.
 networks: env
-	@"$(VENV)/bin/partvision" synth plates data/plates -n 60000 --seed 7 --kinds stamped,embossed,dot-peen,dot-matrix,laser,engraved,printed,stamped,dot-peen,engraved,dot-matrix,engraved && \
-	$(PY) -c "from partvision.ocr.recogniser import train_recogniser; train_recogniser('data/plates', 'data/networks/recogniser', epochs=40)" && \
+	@"$(VENV)/bin/partvision" synth plates data/plates -n 120000 --seed 8 --kinds stamped,embossed,dot-peen,dot-matrix,laser,engraved,printed,stamped,dot-peen,engraved,dot-peen,engraved && \
+	$(PY) -c "from partvision.ocr.recogniser import train_recogniser; train_recogniser('data/plates', 'data/networks/recogniser', epochs=32)" && \
 	$(PY) -c "from partvision.ocr.detector import make_scenes, train_detector; train_detector(make_scenes('data/scenes', 14000, 12), 'data/networks/detector', epochs=12)" && \
 	cp data/networks/*/recogniser.* data/networks/*/detector.* partvision/ocr/weights/

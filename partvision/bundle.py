@@ -217,7 +217,8 @@ def save_bundle(
     metrics:dict=None, # figures with the data that they were measured on
     catalog=None, # what it was trained on; its hash is kept
     recipe=None,  # how it was trained: name, or dict of parameters
-    images=()     # pictures for the parity check, besides noise
+    images=(),    # pictures for the parity check, besides noise
+    thresholds=None # of task multi: (k,) probabilities from which on a class is answered; None = one half
 )->dict: # as `load_bundle` gives it
     "Write a complete bundle, or nothing."
     import copy
@@ -228,7 +229,7 @@ def save_bundle(
         _write_files(tmp, model, classes, size)
         same = _check_parity(model, tmp/'model.onnx', size, mean, std, images, task)
         write_json(tmp/'bundle.json', dict(
-            format=FORMAT, architecture=architecture, task=task, recipe=recipe,
+            format=FORMAT, architecture=architecture, task=task, recipe=recipe, thresholds=None if thresholds is None else [float(t) for t in thresholds],
             preprocessing=dict(size=size, resize='squish', filter='bilinear', mean=mean, std=std),
             metrics=metrics or {}, catalog=_data_facts(catalog), parity=same, versions=_versions(),
             files={name: file_sha256(tmp/name) for name in FILES}))

@@ -147,7 +147,7 @@ def _train(p):
     "Train a recogniser on a catalog, with the decisions beside it applied, and write it as a bundle; an interrupted training continues."
     _catalog(p)
     p.add_argument('model', metavar='MODEL', help='folder of the bundle to write')
-    p.add_argument('--recipe', default='finetune', help='frozen (a minute) or finetune (default)')
+    p.add_argument('--recipe', default='finetune', help='frozen (a minute), finetune (default), progressive, robust, imbalanced, fine_grained, few_photos, ensemble, distilled (with -p teacher MODEL) or scratch')
     p.add_argument('--backbone', default='efficientnet_lite0', help='any name that timm knows (default efficientnet_lite0, which works offline)')
     p.add_argument('--weights', metavar='PATH', help='file or folder with weights of the backbone')
     p.add_argument('--seed', type=int, default=0, help='of everything random (default 0)')
@@ -224,7 +224,7 @@ def _predict(p):
 def _read(p):
     "Read what is written on parts."
     p.add_argument('images', metavar='IMAGE', nargs='+', help='pictures, or folders of them')
-    p.add_argument('--engine', default='rapidocr', help='rapidocr (default), partvision (our own, for marks on parts), tesseract, easyocr or azure; several joined by + are asked in turn')
+    p.add_argument('--engine', default='partvision', help='partvision (default; our own, for marks on parts), rapidocr (better with words on labels), tesseract, easyocr or azure; several joined by + are asked in turn')
     p.add_argument('--line', action='store_true', help='each picture is one cropped line of text')
     def run(a):
         from partvision.ocr.read import read

@@ -51,12 +51,13 @@ class Vary(RandTransform):
     ): 
         super().__init__()
         self.size, self.scale, self.light, self.turn, self.mirror, self.effects, self.worst = size, scale, light, turn, mirror, effects, worst
+        self.shown = size # in training; smaller for a while in progressive resizing
 
     def before_call(self, b, split_idx): self.training = split_idx == 0
 
     def encodes(self, x:PILImage):
         if self.training: x = _light(_turn(_crop(x, self.scale), self.turn, self.mirror), self.light)
-        x = x.resize((self.size, self.size), Resampling.BILINEAR)
+        x = x.resize((self.shown if self.training else self.size,)*2, Resampling.BILINEAR)
         if self.training and self.effects: x = some_effects(x, self.effects, np.random.default_rng(random.getrandbits(32)), self.worst)
         return PILImage(x)
 

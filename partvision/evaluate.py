@@ -78,11 +78,12 @@ def score_rows(
     rows,   # of `predict_split`
     labels, # of `predict_split`
     probs,  # of `predict_split`
-    classes # names, in the order of the probabilities
+    classes, # names, in the order of the probabilities
+    thresholds=None # of the model, where a picture may show several classes
 )->dict: # that of `scores`, and the interval of the accuracy
     "Every figure of merit of what `predict_split` gave."
-    correct = probs.argmax(1) == labels if np.ndim(labels) == 1 else ((probs >= .5) == labels).all(1)
-    figures = scores(labels, probs, classes)
+    correct = probs.argmax(1) == labels if np.ndim(labels) == 1 else ((probs >= (.5 if thresholds is None else thresholds)) == labels).all(1)
+    figures = scores(labels, probs, classes, thresholds)
     table = figures.pop('per_class')
     return dict(figures, interval=list(group_bootstrap(correct, rows.group)), per_class=table)
 
@@ -97,7 +98,7 @@ def evaluate(
     catalog = catalog if isinstance(catalog, pd.DataFrame) else read_catalog(catalog)
     rows, labels, probs = predict_split(predictor, catalog, split, by)
     views = int(rows.views.sum()) if by else len(rows)
-    return dict(score_rows(rows, labels, probs, predictor.classes), classes=predictor.classes, split=split, by=by or 'image', views=views,
+    return dict(score_rows(rows, labels, probs, predictor.classes, predictor.thresholds), classes=predictor.classes, split=split, by=by or 'image', views=views,
                 left_out=int((catalog.split == split).sum()) - views,
                 data=dict(name=Path(catalog.attrs['root']).name, catalog=catalog_hash(catalog)))
 
@@ -327,7 +328,8 @@ def compare_models(
 )->dict: # {a, b: accuracies; difference, interval, p, groups, n}
     "Whether the second of two models is better on a split."
     def right(bundle):
-        rows, labels, probs = predict_split(bundle, catalog, split, by)
-        return rows, (probs.argmax(1) == labels) if np.ndim(labels) == 1 else ((probs >= .5) == labels).all(1)
+        predictor = bundle if isinstance(bundle, Predictor) else Predictor(bundle)
+        rows, labels, probs = predict_split(predictor, catalog, split, by)
+        return rows, (probs.argmax(1) == labels) if np.ndim(labels) == 1 else ((probs >= predictor.thresholds) == labels).all(1)
     (rows, of_a), (_, of_b) = right(a), right(b)
     return dict(a=float(of_a.mean()), b=float(of_b.mean()), n=len(rows), **compare(of_a, of_b, rows.group))

@@ -143,6 +143,12 @@ def _members(name, weights=None):
     if weights: raise PartvisionError(f'weights={weights} belong to one backbone and {name} joins several; leave weights away')
     return name.split('+')
 
+def _recoloured(x, first, other):
+    "Pictures normalised for one network, as another wants them; each has `mean` and `std`."
+    if (first.mean, first.std) == (other.mean, other.std): return x
+    mean, std, own_mean, own_std = (x.new_tensor(v)[:, None, None] for v in (first.mean, first.std, other.mean, other.std))
+    return (x*std + mean - own_mean)/own_std
+
 class Joined(nn.Module):
     "Several backbones side by side, their feature maps stacked."
     def __init__(self, 
@@ -152,17 +158,11 @@ class Joined(nn.Module):
         self.members, self.mean, self.std = nn.ModuleList(members), members[0].mean, members[0].std
         self.channels = sum(m.channels for m in members)
 
-    def _colours(self, x, member):
-        "Pictures normalised for the first member, as another wants them."
-        if (member.mean, member.std) == (self.mean, self.std): return x
-        mean, std, own_mean, own_std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std, member.mean, member.std))
-        return (x*std + mean - own_mean)/own_std
-
     def forward(self, 
         x # (n, 3, h, w) float32, normalised for the first member
     ): # (n, channels, fh, fw)
         "The feature maps of all, stacked."
-        return _stacked([m(self._colours(x, m)) for m in self.members])
+        return _stacked([m(_recoloured(x, self, m)) for m in self.members])
 
 # %% ../nbs/14_features.ipynb #cell-022
 def _store(name):

@@ -229,10 +229,10 @@ def _scores_single(labels, probs, classes):
     return dict(n=len(labels), accuracy=topk(labels, probs), top4=topk(labels, probs, 4), macro_f1=macro_f1(table), auc=auc,
                 ece=ece(labels, probs), ece_debiased=ece_debiased(labels, probs), per_class=table)
 
-def _scores_multi(labels, probs, classes):
+def _scores_multi(labels, probs, classes, thresholds):
     "Figures for any number of classes a picture."
     from sklearn.metrics import average_precision_score, f1_score, hamming_loss
-    said = (probs >= .5).astype(int)
+    said = (probs >= thresholds).astype(int)
     table = per_class(labels, said, classes)
     for i, row in enumerate(table.values()): row['ap'] = float(average_precision_score(labels[:, i], probs[:, i])) if row['n'] else float('nan')
     decisions = np.stack([1 - probs.ravel(), probs.ravel()], 1)
@@ -245,7 +245,8 @@ def _scores_multi(labels, probs, classes):
 def scores(
     labels, # (n,) class numbers; (n,k) zeros and ones where a picture may show several classes
     probs,  # (n,k) probabilities
-    classes # k class names
+    classes, # k class names
+    thresholds=None # where a picture may show several classes: (k,) probabilities from which on a class is answered; None = one half
 )->dict: # {n, accuracy, top4, macro_f1, auc, ece, ece_debiased, per_class: {name: {n, precision, recall, f1, auc}}}
     "Every figure of merit of one test set."
     if np.ndim(labels) != 2:
@@ -253,4 +254,4 @@ def scores(
         return _scores_single(labels, probs, classes)
     if np.shape(labels) != np.shape(probs): raise PartvisionError(f'labels have shape {np.shape(labels)}, probabilities {np.shape(probs)}; give both one column per class')
     _, probs = _checked(np.arange(len(probs)) % len(classes), probs, classes)
-    return _scores_multi(np.asarray(labels, dtype=int), probs, classes)
+    return _scores_multi(np.asarray(labels, dtype=int), probs, classes, .5 if thresholds is None else np.asarray(thresholds))

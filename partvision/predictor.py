@@ -20,6 +20,7 @@ class Predictor:
     ):
         self.info = load_bundle(folder)
         self.classes, self.task = self.info['classes'], self.info['task']
+        self.thresholds = np.array(self.info.get('thresholds') or [.5]*len(self.classes)) # of task multi
         self.session = session(self.info['folder']/'model.onnx', threads)
 
     def read(self, image):
@@ -61,13 +62,13 @@ class Predictor:
         return probs
 
 # %% ../nbs/05_predictor.ipynb #cell-012
-def _answer(p, classes, task, top):
+def _answer(p, classes, task, top, thresholds=.5):
     "Label, probability and short list for one row of probabilities."
     best = [[classes[i], round(float(p[i]), 6)] for i in np.argsort(-p, kind='stable')[:top]]
     if task == 'single': label, sure = best[0]
     else:
-        label = ';'.join(c for c, v in zip(classes, p) if v >= .5)
-        sure = round(float(np.maximum(p, 1 - p).prod()), 6)
+        label = ';'.join(c for c, v in zip(classes, p >= thresholds) if v)
+        sure = round(float(np.where(p >= thresholds, p, 1 - p).prod()), 6)
     return dict(label=label, probability=sure, top=best)
 
 # %% ../nbs/05_predictor.ipynb #cell-015
@@ -83,7 +84,7 @@ def predict(self:Predictor,
     images = list(images)
     probs, errors = self._probs(images, batch_size)
     unread = dict(label=None, probability=None, top=[])
-    return [dict(image=str(image), **(dict(unread, error=errors[i]) if i in errors else _answer(probs[i], self.classes, self.task, top)))
+    return [dict(image=str(image), **(dict(unread, error=errors[i]) if i in errors else _answer(probs[i], self.classes, self.task, top, self.thresholds)))
             for i, image in enumerate(images)]
 
 # %% ../nbs/05_predictor.ipynb #cell-018
@@ -118,7 +119,7 @@ def predict_part(self:Predictor,
     good = [i for i in range(len(images)) if i not in errors]
     if not good: raise PartvisionError(next(iter(errors.values()), 'no picture is given; name at least one'))
     _, fused = fuse(probs[good], [0]*len(good), self.task)
-    return dict(images=[str(images[i]) for i in good], **_answer(fused[0], self.classes, self.task, top),
+    return dict(images=[str(images[i]) for i in good], **_answer(fused[0], self.classes, self.task, top, self.thresholds),
                 left_out=[dict(image=str(images[i]), error=e) for i, e in errors.items()])
 
 # %% ../nbs/05_predictor.ipynb #cell-023

@@ -466,7 +466,7 @@ def _check_name(name, options):
         if option not in known: raise PartvisionError(f"the engine {name} has no option {option!r}{nearest(option, known) or '; it has ' + (', '.join(known) or 'none')}")
 
 def engine(
-    name:str='rapidocr', # one of `ENGINES`, or several joined by +
+    name:str='partvision', # one of `ENGINES`, or several joined by +
     steps=None,          # clean-up before it, as for `as_steps`
     **options            # of the engine, such as charset; where several are named, of each
 ): # with methods read(picture) and read_line(picture)

@@ -62,7 +62,7 @@ def _read_one(image, reader):
 
 def read(
     images,                # paths of pictures
-    engine:str='rapidocr', # one of `ocr.engines.ENGINES`, or several joined by +
+    engine:str='partvision', # one of `ocr.engines.ENGINES`, or several joined by +
     line:bool=False        # each picture is one cropped line of text
 )->list: # a dict for each: image, text, confidence (0–1), lines; and error, where it could not be read
     "Read what is written in pictures."
