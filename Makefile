@@ -98,7 +98,7 @@ fonts:
 	@apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(FONTS:%=fonts-%) >/dev/null || \
 		{ echo "The fonts were not installed: run this as root on Debian or Ubuntu, or install these in another way: $(FONTS)" >&2; exit 1; }
 
-# The shipped weights; recogniser.json names the fonts that were used, and every training that they went through.
+# Networks like the shipped ones, from nothing. Not those very weights: these grew over several trainings, with blocks put in between, and the last is kept halfway; recogniser.json names them all, and the fonts.
 networks: env
 	@"$(VENV)/bin/partvision" synth plates data/plates -n 120000 --seed 8 --kinds stamped,embossed,dot-peen,dot-matrix,laser,engraved,printed,stamped,dot-peen,engraved,dot-peen,engraved && \
 	$(PY) -c "from partvision.ocr.recogniser import train_recogniser; train_recogniser('data/plates', 'data/networks/recogniser', epochs=32)" && \

@@ -128,7 +128,7 @@ def by_balance(
     folder,        # for the bundles, one named after each
     precision=.9,  # to be kept, for the last figure
     **how          # what else `train` takes
-)->pd.DataFrame: # balance, n, bad, precision, recall, f1, auc, ap, threshold, recall_at, low, high, precision_at
+)->pd.DataFrame: # balance, valid_ap (average precision on split valid, to choose by), n, bad, precision, recall, f1, auc, ap, threshold, recall_at, low, high, precision_at
     "What each way to treat the rare class gives on the test split."
     from sklearn.metrics import average_precision_score, roc_auc_score
     from partvision.train import train
@@ -142,7 +142,7 @@ def by_balance(
         caught = p[:, k] >= line['threshold']
         low, high = group_bootstrap(caught[hot], rows.group[hot])
         hits = (hot & said).sum()
-        found.append(dict(balance=balance, n=len(y), bad=int(hot.sum()), precision=hits/max(1, said.sum()), recall=hits/hot.sum(), f1=2*hits/max(1, said.sum() + hot.sum()),
+        found.append(dict(balance=balance, valid_ap=average_precision_score(vy == k, vp[:, k]), n=len(y), bad=int(hot.sum()), precision=hits/max(1, said.sum()), recall=hits/hot.sum(), f1=2*hits/max(1, said.sum() + hot.sum()),
                           auc=roc_auc_score(hot, p[:, k]), ap=average_precision_score(hot, p[:, k]), threshold=line['threshold'], recall_at=caught[hot].mean(), low=low, high=high,
                           precision_at=(hot & caught).sum()/max(1, caught.sum())))
     return pd.DataFrame(found)
@@ -161,6 +161,6 @@ def plot_balances(
     ax.set(xlim=(-.02, 1.03), xlabel=f"of {table.bad.iloc[0]} bad among {table.n.iloc[0]} test pictures")
     ax.invert_yaxis()
     ax.legend(fontsize=7, frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
-    best = table.loc[table.f1.idxmax()]
-    ax.set_title(f"Best F1 as it comes: {best.balance}, {best.f1:.2f}; 'none' has {table.f1[table.balance == 'none'].max():.2f}", fontsize=10)
+    best = table.loc[table.valid_ap.idxmax()]
+    ax.set_title(f"Best in validation: {best.balance}, which finds {best.recall:.0%} of {best.bad} at a precision of {best.precision:.0%}", fontsize=10)
     return fig

@@ -414,9 +414,11 @@ def test_a_slow_recogniser_costs_one_answer(plate):
 
 def test_answers_have_exactly_the_promised_fields(plate, tmp_path):
     plate.save(tmp_path/'a.png')
-    [answer] = read(tmp_path/'a.png')
-    assert set(answer) == {'image', 'text', 'confidence', 'lines'} and answer['text'].replace(' ', '') == f'PUMPTYPE4A{SERIAL}'.replace(' ', '')
-    assert all(set(l) == {'text', 'confidence', 'box'} for l in answer['lines'])
+    [answer], [ours] = read(tmp_path/'a.png', 'rapidocr'), read(tmp_path/'a.png')
+    assert answer['text'] == f'PUMP TYPE 4A {SERIAL}'
+    assert ours['text'].replace(' ', '') == answer['text'].replace(' ', '') # our own reader overlooks some blanks between words
+    for a in (answer, ours):
+        assert set(a) == {'image', 'text', 'confidence', 'lines'} and all(set(l) == {'text', 'confidence', 'box'} for l in a['lines'])
 
 
 def test_part_numbers_on_real_chips():
