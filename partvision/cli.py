@@ -32,8 +32,8 @@ def verb(
     return add
 
 def _show(args, result, text):
-    "Print a result: the whole of it as JSON, or `text` for people."
-    print(to_json(result) if args.json else text)
+    "Print a result: the whole of it as JSON, or `text` for people; once, where several processes train together."
+    if os.environ.get('RANK', '0') == '0': print(to_json(result) if args.json else text)
 
 # %% ../nbs/90_cli.ipynb #cell-007
 @verb('ingest', '{"n": 3015, "classes": {"IC": 1128, …}, "refused": [{"image": "a.jpg", "reason": "…"}], "splits": {"train": 1808, …}, …}')
@@ -163,6 +163,26 @@ def _train(p):
     return run
 
 # %% ../nbs/90_cli.ipynb #cell-013
+@verb('pretrain', '{"weights": "mine.safetensors", "backbone": "efficientnet_lite0", "pictures": 2261}')
+def _pretrain(p):
+    "Adapt a backbone to pictures without labels; its weights are for train --weights."
+    _catalog(p)
+    p.add_argument('weights', metavar='OUT', help='file to write, ending in .safetensors')
+    p.add_argument('--backbone', default='efficientnet_lite0', help='any name that timm knows (default efficientnet_lite0, which works offline)')
+    p.add_argument('--from', dest='start', metavar='PATH', help='file or folder with weights to begin with')
+    p.add_argument('--seed', type=int, default=0, help='of everything random (default 0)')
+    _params(p)
+    def run(a):
+        from partvision.catalog import read_catalog
+        from partvision.pretrain import KNOBS, pretrain
+        params, catalog = _read_params(a.params), read_catalog(a.catalog, a.root)
+        for name in params:
+            if name not in KNOBS: raise PartvisionError(f'pretrain has no parameter {name}{nearest(name, KNOBS)}')
+        out = pretrain(catalog, a.weights, a.backbone, a.start, seed=a.seed, **params)
+        _show(a, dict(weights=str(out), backbone=a.backbone, pictures=int((catalog.split != 'test').sum())), f'→ {out}\nnow: partvision train {a.catalog} MODEL --backbone {a.backbone} --weights {out}')
+    return run
+
+# %% ../nbs/90_cli.ipynb #cell-014
 def _evaluation_text(r):
     "Figures of merit for people."
     low, high = r['interval']
@@ -194,7 +214,7 @@ def _evaluate(p):
         _show(a, found, _evaluation_text(found))
     return run
 
-# %% ../nbs/90_cli.ipynb #cell-015
+# %% ../nbs/90_cli.ipynb #cell-016
 def _pictures(paths):
     "The files among `paths`, folders replaced by the pictures in them."
     from pathlib import Path
@@ -237,7 +257,7 @@ def _read(p):
         return _finish(a, read(_pictures(a.images), a.engine, a.line), lambda r: f"{r['text'] or 'no text found'} ({r['confidence']:.2f})")
     return run
 
-# %% ../nbs/90_cli.ipynb #cell-017
+# %% ../nbs/90_cli.ipynb #cell-018
 @verb('run', '{"name": "demo", "finished": 8, "reused": 2, "failed": 0, "seconds": 210.5, "runs": [{"id": "…", "state": "finished", …}]}')
 def _run(p):
     "Execute a batch of experiment notebooks; what is finished is not repeated."
@@ -264,7 +284,7 @@ def _site(p):
         if a.serve: serve(port=a.port)
     return run
 
-# %% ../nbs/90_cli.ipynb #cell-019
+# %% ../nbs/90_cli.ipynb #cell-020
 DEMO = dict(classes=['hex_bolt', 'socket_screw', 'hex_nut', 'flange_nut', 'plain_washer', 'spring_washer', 'ball_bearing', 'spur_gear', 'dowel_pin', 'pipe_elbow'], 
             parts=16, views=6, size=224, seed=0, 
             faults='wrong_label=0.06,wrong_part=0.05,blurred=0.03,dark=0.02,bright=0.02,cropped=0.02,duplicate=0.02')
@@ -286,7 +306,7 @@ def _demo(p):
         return int(found['failed'] > 0)
     return run
 
-# %% ../nbs/90_cli.ipynb #cell-021
+# %% ../nbs/90_cli.ipynb #cell-022
 def _parser():
     "The whole command line."
     p = Parser(prog='partvision', description='From messy pictures of parts to a recogniser that can be trusted and a report that people read.')

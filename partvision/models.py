@@ -11,7 +11,7 @@ import numpy as np, torch
 from torch import nn
 from .bundle import load_bundle, load_weights
 from .core import PartvisionError
-from .features import Cells, DEFAULT, _recoloured, load_backbone
+from .features import DEFAULT, _recoloured, load_backbone, pooling
 
 # %% ../nbs/20_models.ipynb #cell-005
 ROOT_FLOOR = .01
@@ -53,15 +53,17 @@ class PartNet(nn.Module):
         n_classes:int, # outputs
         hidden:int=0,  # units between the two; 0 = none
         grid:int=1,    # cells a side that are pooled each on its own, where it matters in which corner something is
+        peaks=False,   # the strongest place of each channel counts beside the mean
         unit=False,    # only the direction of the features counts
         dropout=.2     # share of the pooled features left out in training
     ):
         super().__init__()
-        self.body, self.cells, self.dropout = body, Cells(grid) if grid > 1 else nn.Identity(), nn.Dropout(dropout)
-        self.hidden = Hidden(body.channels*grid**2, hidden) if hidden else nn.Identity()
-        self.head = nn.Linear(hidden or body.channels*grid**2, n_classes)
+        self.body, self.pool, self.dropout = body, pooling(grid, peaks), nn.Dropout(dropout)
+        channels = body.channels*self.pool.times
+        self.hidden = Hidden(channels, hidden) if hidden else nn.Identity()
+        self.head = nn.Linear(hidden or channels, n_classes)
         self.unit = Unit() if unit else nn.Identity()
-    def features(self, x): return self.unit(self.hidden(self.cells(self.body(x))))
+    def features(self, x): return self.unit(self.hidden(self.pool(self.body(x))))
     def forward(self, 
         x # (n, 3, h, w) float32, normalised
     ): # (n, n_classes) logits
@@ -74,10 +76,11 @@ def build_model(
     weights=None,         # file or folder; None = packaged or from the hub; False = random
     hidden:int=0,         # units between backbone and head; 0 = none
     grid:int=1,           # cells a side that are pooled each on its own
+    peaks:bool=False,     # the strongest place of each channel counts beside the mean
     unit:bool=False       # only the direction of the features counts
 )->PartNet:
     "A network that is ready to be trained; raises `PartvisionError` for an unknown name or missing weights."
-    return PartNet(load_backbone(backbone, weights), n_classes, hidden, grid, unit)
+    return PartNet(load_backbone(backbone, weights), n_classes, hidden, grid, peaks, unit)
 
 # %% ../nbs/20_models.ipynb #cell-014
 def layer_groups(
@@ -155,7 +158,9 @@ def _rebuilt(info, file, name='', recipe=None):
     with safe_open(file, 'pt') as f:
         bent = f'{name}hidden.conv.weight' in f.keys()
         first, unit = f.get_tensor(f'{name}hidden.conv.weight' if bent else f'{name}head.weight'), f'{name}unit.length' in f.keys()
-    return PartNet(body, len(info['classes']), len(first) if bent else 0, round((first.shape[1]/body.channels)**.5), unit)
+    times = first.shape[1]//body.channels # 1, 4, 9, … cells, or twice as many with peaks
+    peaks = times not in (1, 4, 9, 16, 25)
+    return PartNet(body, len(info['classes']), len(first) if bent else 0, round((times/(1 + peaks))**.5), peaks, unit)
 
 def load_model(
     folder # bundle
