@@ -188,7 +188,7 @@ def _evaluation_text(r):
     low, high = r['interval']
     head = (f"all classes right {r['accuracy']:.3f} ({low:.3f}–{high:.3f}), mAP {r['map']:.3f}, micro-F1 {r['micro_f1']:.3f}, macro-F1 {r['macro_f1']:.3f}, Hamming loss {r['hamming']:.3f}, ECE {r['ece']:.3f}" if 'map' in r else
             f"accuracy {r['accuracy']:.3f} ({low:.3f}–{high:.3f}), top-4 {r['top4']:.3f}, macro-F1 {r['macro_f1']:.3f}, ECE {r['ece']:.3f}")
-    what = f"on {r['n']} {'parts' if r['by'] == 'part' else 'pictures'} of split {r['split']}"
+    what = f"on {r['n']} {'parts' if r['by'] == 'part' else 'pictures'} of split {r['split']}{', each looked at several times' if r['tta'] else ''}"
     rows = [f"  {name:<24} n {c['n']:>5}  precision {c['precision']:.3f}  recall {c['recall']:.3f}  F1 {c['f1']:.3f}" for name, c in r['per_class'].items()]
     return '\n'.join([f'{head} {what}', *rows])
 

@@ -92,13 +92,13 @@ def evaluate(
     catalog,      # catalog, or where it is stored
     split='test', # train, valid or test
     by=None       # None: every picture; `part`: all views of a part together
-)->dict: # {n, accuracy, top4, macro_f1, auc, ece, ece_debiased, interval, per_class, classes, split, by, views, left_out, data}
+)->dict: # {n, accuracy, top4, macro_f1, auc, ece, ece_debiased, interval, per_class, classes, split, by, tta, views, left_out, data}
     "Figures of merit of a model on one split, with the data that they were measured on."
     predictor = bundle if isinstance(bundle, Predictor) else Predictor(bundle)
     catalog = catalog if isinstance(catalog, pd.DataFrame) else read_catalog(catalog)
     rows, labels, probs = predict_split(predictor, catalog, split, by)
     views = int(rows.views.sum()) if by else len(rows)
-    return dict(score_rows(rows, labels, probs, predictor.classes, predictor.thresholds), classes=predictor.classes, split=split, by=by or 'image', views=views,
+    return dict(score_rows(rows, labels, probs, predictor.classes, predictor.thresholds), classes=predictor.classes, split=split, by=by or 'image', tta=predictor.tta, views=views,
                 left_out=int((catalog.split == split).sum()) - views,
                 data=dict(name=Path(catalog.attrs['root']).name, catalog=catalog_hash(catalog)))
 
