@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn
 from fastai.data.core import DataLoaders, TfmdDL
+from fastai.torch_core import num_distrib
 from fastai.vision.all import Callback, CancelFitException, Learner, PILImage, ProgressCallback, SGD, TrainEvalCallback
 from fastai.callback.training import GradientClip
 from safetensors.torch import save_file
@@ -100,6 +101,7 @@ def pretrain(
     "Adapt a backbone to pictures without labels; a killed run continues when called again."
     try: import lightly.loss
     except ImportError as e: raise PartvisionError("pretraining needs lightly: pip install 'partvision[ssl]'") from e
+    if num_distrib() > 1: raise PartvisionError('pretraining runs in one process; call it without torchrun')
     out, rows = Path(out), _to_learn_from(catalog)
     if out.suffix != '.safetensors': raise PartvisionError(f'{out} must end in .safetensors, for that is what is written')
     if '+' in backbone: raise PartvisionError(f'{backbone} joins several backbones; pretrain them one after another')
