@@ -67,8 +67,8 @@ def out_of_fold(catalog, recipe, tta=False):
 def named(recipe, tta):
     "What a row calls a recipe."
     knobs = {k: v for k, v in recipe.items() if k not in ('recipe', 'backbone')}
-    n = recipe['backbone'].count('+') + 1
-    return ', '.join([recipe['recipe'], *([f'{n} backbones'] if n > 1 else []), *(f'{k} {v}' for k, v in knobs.items()), *(['several looks'] if tta else [])])
+    n, own = recipe['backbone'].count('+') + 1, recipe['backbone']
+    return ', '.join([recipe['recipe'], *([f'{n} backbones'] if n > 1 else [own] if own != 'efficientnet_lite0' else []), *(f'{k} {v}' for k, v in knobs.items()), *(['several looks'] if tta else [])])
 
 
 def tiles(recipe, tta):
