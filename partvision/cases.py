@@ -28,7 +28,7 @@ def _tray(pictures, cells, size, rng):
     return whole
 
 KIT = dict(classes=['hex_bolt', 'hex_nut', 'plain_washer', 'ball_bearing', 'spur_gear', 'pipe_elbow'], parts=20, views=2, size=96)
-ALIKE = dict(classes=['hex_nut', 'flange_nut', 'lock_nut', 'square_nut', 'socket_screw', 'button_screw', 'pan_screw', 'countersunk_screw'], parts=8, views=3, size=160)
+ALIKE = dict(classes=['hex_nut', 'flange_nut', 'lock_nut', 'square_nut', 'socket_screw', 'button_screw', 'pan_screw', 'countersunk_screw'], parts=7, views=3, size=144)
 
 def made_parts(
     settings:dict, # `KIT` or `ALIKE`, or others that `make_parts` takes

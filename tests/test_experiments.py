@@ -189,7 +189,9 @@ def test_interrupting_stops_the_kernels_and_marks_nothing_as_failed(root):
 @pytest.mark.parametrize('file', sorted((ROOT/'nbs/experiments/batches').glob('*.yml')), ids=lambda f: f.stem)
 def test_batches_that_ship_can_be_planned(file):
     runs = plan(file, ROOT, dict(catalog='data/mine'))
-    assert {r['notebook'] for r in runs} - {'ocr_benchmark'} == {'train', 'data_audit', 'label_audit', 'label_noise', 'multi_view'}
+    recipes = {'recipes', 'robustness', 'self_supervised', 'imbalance', 'few_photos', 'fine_grained', 'multi_label'}
+    photos = {'train', 'data_audit', 'label_audit', 'label_noise', 'multi_view'}
+    assert {r['notebook'] for r in runs} == dict(demo=photos | {'recipes', 'ocr_benchmark'}, photos=photos, recipes=recipes)[file.stem]
     assert {r['params']['catalog'] for r in runs if r['notebook'] != 'ocr_benchmark'} == {'data/mine'}
 
 
