@@ -44,7 +44,7 @@ def plot_recipes(
 ): # matplotlib figure
     "Accuracy against minutes of training; the larger the dot, the larger the model."
     fig, ((ax,),) = _figure(6.6, .9 + .42*len(table))
-    shown = table.sort_values('accuracy').reset_index(drop=True)
+    shown = table.sort_values(['accuracy', 'minutes'], ascending=[True, False]).reset_index(drop=True) # of equals the cheapest wins
     y = range(len(shown))
     ax.errorbar(shown.accuracy, y, xerr=np.maximum([shown.accuracy - shown.low, shown.high - shown.accuracy], 0), fmt='none', ecolor=COLOURS['grey'], elinewidth=1)
     ax.scatter(shown.accuracy, y, s=20 + 3*shown.mb, color=[COLOURS['green'] if b else COLOURS['blue'] for b in shown.best], zorder=3)
