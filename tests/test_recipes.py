@@ -29,7 +29,9 @@ def command(*args, **kwargs):
     return done.stdout
 
 
-def partvision(*args): return command(sys.executable, '-m', 'partvision.cli', *args)
+PARTVISION = Path(sys.executable).with_name('partvision')
+
+def partvision(*args): return command(PARTVISION, *args)
 
 
 def with_labels(parts, split, change):
@@ -100,7 +102,7 @@ def test_metric_learning_is_for_one_class_a_picture(parts, tmp_path):
 def test_two_processes_train_one_model(parts, tmp_path):
     pytest.importorskip('accelerate')
     env = dict(os.environ, OMP_NUM_THREADS='1')
-    out = command(sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port', '29517', '-m', 'partvision.cli', 'train', parts.attrs['path'], tmp_path/'m',
+    out = command(sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port', '29517', PARTVISION, 'train', parts.attrs['path'], tmp_path/'m',
                   '-p', 'size', '64', '-p', 'batch_size', '8', '-p', 'epochs', '3', '-p', 'ema', '.9', '--json', env=env)
     told = json.loads(out) # once, not twice
     assert told['metrics']['accuracy'] > .8
