@@ -98,7 +98,7 @@ fonts:
 	@apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(FONTS:%=fonts-%) >/dev/null || \
 		{ echo "The fonts were not installed: run this as root on Debian or Ubuntu, or install these in another way: $(FONTS)" >&2; exit 1; }
 
-# The shipped weights, by the recipe that made them: a small recogniser that grows twice and is kept halfway through its last stage; the finder of lines. Four hours or more on 2 cores. The generator was still improved between those stages, so the weights will not be the very same.
+# Weights like the shipped ones, by the recipe that made those, put in order (one set of plates for all stages): a small recogniser that grows twice and is kept halfway through its last stage; the finder of lines. Four hours or more on 2 cores. The generator was still improved between those stages, so the weights will not be the very same.
 networks: env
 	@"$(VENV)/bin/partvision" synth plates data/plates -n 120000 --seed 8 --kinds stamped,embossed,dot-peen,dot-matrix,laser,engraved,printed,stamped,dot-peen,engraved,dot-peen,engraved && \
 	$(PY) -c "from partvision.ocr.recogniser import train_recogniser; train_recogniser('data/plates', 'data/networks/recogniser', seed=4)" && \
