@@ -111,7 +111,7 @@ def pretrain(
     pairs = Pairs(image_paths(rows), size, body.mean, body.std, turn, mirror, effects, worst)
     load = partial(TfmdDL, pairs, bs=min(batch_size, len(pairs)), num_workers=0)
     work = out.resolve().parent/f'.{out.stem}.pretraining'
-    key = f'{catalog_hash(rows)} {backbone} {weights} {size} {epochs} {lr} {batch_size} {turn} {mirror} {effects} {worst}'
+    key = f'{catalog_hash(rows)} {backbone} {weights} {size} {epochs} {lr} {batch_size} {turn} {mirror} {effects} {worst} {seed}'
     keep, watch = Checkpoint(work, key, seed, epochs, last=True), Watch()
     learn = Learner(DataLoaders(load(shuffle=True, drop_last=True), load()), Twins(body).to(memory_format=torch.channels_last), _foretold, opt_func=partial(SGD, mom=.9), wd=1e-4,
                     splitter=lambda m: [list(m.body.parameters()), [*m.project.parameters(), *m.predict.parameters()]], cbs=[Half(), GradientClip(1.), StillBody(), watch])
