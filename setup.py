@@ -25,5 +25,6 @@ setup(
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require=extras | {'all': sorted({r for name, reqs in extras.items() if name not in ('cad', 'mobilenet') for r in reqs})},
-    entry_points={'console_scripts': cfg['console_scripts'].split('\n')},
+    entry_points={'console_scripts': cfg['console_scripts'].split('\n'), 'jupyter_client.kernel_provisioners': ['partvision-warm = partvision.kernels:WarmProvisioner']},
+    data_files=[('share/jupyter/kernels/partvision-warm', ['partvision/jupyter/kernels/partvision-warm/kernel.json'])],
 )

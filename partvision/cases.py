@@ -167,6 +167,16 @@ def cleaned(
     return learn[~learn.is_label_issue.fillna(False).astype(bool) & ~again]
 
 # %% ../nbs/80b_cases.ipynb #cell-018
+def _handful(rows, photos):
+    "So many rows of each class, of as many groups as there are; those of one group validate."
+    spread = rows.assign(_turn=rows.groupby(['label', 'group']).cumcount()).sort_values('_turn', kind='stable').drop(columns='_turn')
+    few = spread.groupby('label', group_keys=False).head(photos)
+    if len(short := few.label.value_counts()[lambda n: n < 2]): raise PartvisionError(f'class {short.index[0]} has fewer than two photos to learn from; take another class, or more photos')
+    first = few.groupby('label').cumcount() == 0
+    apart = few.group.isin(few.group[first])
+    alone = few.label.isin(set(few.label) - set(few.label[~apart])) # of these there is one group only: one photo validates, for want of better
+    return few.assign(split=np.where(np.where(alone, first, apart), 'valid', 'train'))
+
 def few_photos(
     catalog,  # with true_label where it is known, and splits
     ways,     # name → (rows to choose from: function of the catalog, what `train` takes)
@@ -183,9 +193,7 @@ def few_photos(
         for name, (choose, how) in ways.items():
             rng = np.random.default_rng([seed, draw])
             rest = choose(catalog[catalog.split != 'test'].sample(frac=1, random_state=int(rng.integers(1 << 31))))
-            few = rest.groupby('label', group_keys=False).head(photos)
-            if len(short := few.label.value_counts()[lambda n: n < 2]): raise PartvisionError(f'class {short.index[0]} has fewer than two photos to learn from; take another class, or more photos')
-            few = few.assign(split=np.where(few.groupby('label').cumcount() == 0, 'valid', 'train'))
+            few = _handful(rest, photos)
             both = pd.concat([few, test]).reset_index(drop=True)
             both.attrs = catalog.attrs
             out = Path(folder)/f'{name}-{draw}'

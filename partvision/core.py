@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'DRAWINGS', 'PartvisionError', 'nearest', 'atomic_path', 'to_json', 'write_json', 'read_json',
            'file_sha256', 'open_picture', 'progress', 'parallel', 'keep_memory', 'release_memory', 'seed_everything',
-           'workspace', 'cache_dir', 'shared_data']
+           'workspace', 'package_folder', 'cache_dir', 'shared_data']
 
 # %% ../nbs/00_core.ipynb #cell-002
-import contextlib, difflib, hashlib, json, os, random, sys, tempfile, warnings
+import contextlib, difflib, hashlib, importlib.util, json, os, random, sys, tempfile, warnings
 from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #cell-005
@@ -212,6 +212,13 @@ def workspace(
     for folder in (start, *start.parents):
         if (folder/'settings.ini').exists() and (folder/'nbs').is_dir(): return folder
     raise PartvisionError(f'{start} is not inside a partvision workspace (a folder with settings.ini and nbs/); clone the repository and run this from within it')
+
+def package_folder(
+    start # folder that Python is started in
+)->Path:
+    "The folder of the partvision that is imported there: its own, or else the installed one."
+    own = Path(start).resolve()/'partvision'
+    return own if (own/'__init__.py').exists() else Path(importlib.util.find_spec('partvision').origin).resolve().parent
 
 def cache_dir()->Path: # `PARTVISION_CACHE`, or the user's cache folder
     "The folder for what can be computed again."

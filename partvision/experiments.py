@@ -10,7 +10,7 @@ __all__ = ['DICE', 'MAX_RUNS', 'tiny_workspace', 'read_batch', 'experiments', 'k
 import ast, contextlib, datetime, functools, hashlib, itertools, json, logging, math, os, re, shutil, sys, tempfile, time
 from pathlib import Path
 import pandas as pd, yaml
-from .core import PartvisionError, atomic_path, cache_dir, file_sha256, nearest, progress, read_json, workspace, write_json
+from .core import PartvisionError, atomic_path, cache_dir, file_sha256, nearest, package_folder, progress, read_json, workspace, write_json
 from .catalog import catalog_hash, read_catalog
 
 # %% ../nbs/81_experiments.ipynb #cell-005
@@ -236,12 +236,6 @@ def _imports(tree, package):
             base = '.'.join([*above, *([node.module] if node.module else [])])
             yield from (base, *(f'{base}.{a.name}' for a in node.names))
 
-def _package(root):
-    "The folder of the package that kernels started in `root` import."
-    import partvision
-    own = Path(root)/'partvision'
-    return own if (own/'__init__.py').exists() else Path(partvision.__file__).parent
-
 def _module_file(name, package):
     "The file of a module of partvision, or None for anything else."
     parts = name.split('.')
@@ -299,7 +293,7 @@ def _described(name, root):
     first = lambda pattern: next(iter(re.findall(pattern, text, re.M)), None)
     try: cells, tree = _code(nb)
     except SyntaxError as e: raise PartvisionError(f'{name}.ipynb is not valid Python: {e.msg} in {(e.text or "").strip()!r}') from e
-    return dict(title=first(r'^# +(.+)') or name, question=first(r'^> +(.+)'), code=_hash(cells), modules=module_hashes(tree, _package(root)))
+    return dict(title=first(r'^# +(.+)') or name, question=first(r'^> +(.+)'), code=_hash(cells), modules=module_hashes(tree, package_folder(root)))
 
 def identify(
     runs, # from `plan`
@@ -367,8 +361,8 @@ def run_info(
 
 def _kernel_class(env, alive):
     "A kernel manager that adds `env` to the kernel's environment and puts itself into the list `alive`."
-    from jupyter_client import AsyncKernelManager
-    class Kernel(AsyncKernelManager):
+    from partvision.kernels import WarmKernel
+    class Kernel(WarmKernel):
         "A kernel that can be stopped from another thread."
         def start_kernel(self, **kw):
             alive.append(self)

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
-from fastai.data.core import DataLoaders, TfmdDL
+from fastai.data.core import DataLoaders
 from fastai.torch_core import num_distrib
 from fastai.vision.all import Callback, CancelFitException, Learner, PILImage, ProgressCallback, SGD, TrainEvalCallback
 from fastai.callback.training import GradientClip
 from safetensors.torch import save_file
 from .catalog import catalog_hash, image_paths
 from .core import PartvisionError, atomic_path, keep_memory, open_picture, seed_everything
-from .data import Vary, effect_names
+from .data import AheadDL, Vary, effect_names
 from .features import DEFAULT, _timm_model, load_backbone
 from .train import Bar, Checkpoint, Half
 
@@ -27,7 +27,7 @@ class Pairs:
     "Two random crops of each picture, stacked: (2,3,size,size) and a 0 that nobody reads."
     n_inp = 1 # fastai would otherwise find it out by drawing an item, and crops after a kill would be others
     def __init__(self, paths, size, mean, std, turn, mirror, effects, worst):
-        self.paths, self.size, self.vary = paths, size, Vary(size, scale=.35, light=.4, turn=turn, mirror=mirror, effects=effect_names(effects), worst=worst)
+        self.paths, self.size, self.vary = paths, size, Vary(size, crop=.35, light=.4, turn=turn, mirror=mirror, effects=effect_names(effects), worst=worst)
         self.mean, self.std, self.vary.training = *(torch.tensor(v).view(3, 1, 1) for v in (mean, std)), True
     def __len__(self): return len(self.paths)
     def _look(self, picture): return (torch.from_numpy(np.array(self.vary.encodes(picture))).permute(2, 0, 1)/255 - self.mean)/self.std
@@ -109,7 +109,7 @@ def pretrain(
     seed_everything(seed)
     body = load_backbone(backbone, weights)
     pairs = Pairs(image_paths(rows), size, body.mean, body.std, turn, mirror, effects, worst)
-    load = partial(TfmdDL, pairs, bs=min(batch_size, len(pairs)), num_workers=0)
+    load = partial(AheadDL, pairs, bs=min(batch_size, len(pairs)), num_workers=0)
     work = out.resolve().parent/f'.{out.stem}.pretraining'
     key = f'{catalog_hash(rows)} {backbone} {weights} {size} {epochs} {lr} {batch_size} {turn} {mirror} {effects} {worst} {seed}'
     keep, watch = Checkpoint(work, key, seed, epochs, last=True), Watch()

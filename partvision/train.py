@@ -45,6 +45,7 @@ BODY = dict(
     lr=.01,         # largest learning rate; the early layers and the head, which has been fitted, get a quarter
     batch_size=32,  # pictures a batch
     accumulate=1,   # batches a step: as good as larger batches where memory is short
+    crop=.7,        # smallest share of a picture's area that training shows; 1 where something small at the edge counts, such as defects
     turn=False,     # parts lie any way round: vary by quarter turns as well
     effects='',     # what the line does to pictures, shown in training: names of `effects.EFFECTS` joined by +, or all
     worst=3.,       # highest degree of those, to 5
@@ -413,7 +414,7 @@ def _fit(model, catalog, classes, multi, folder, key, seed, last, scratch, knobs
     "Train a model, going on where an earlier run of the same key stopped; the history of its epochs."
     seed_everything(seed)
     model.to(memory_format=torch.channels_last) # halves the time of a step on a processor
-    of = {name: knobs[name] for name in ('size', 'batch_size', 'turn', 'mirror', 'effects', 'worst', 'balance')}
+    of = {name: knobs[name] for name in ('size', 'batch_size', 'crop', 'turn', 'mirror', 'effects', 'worst', 'balance')}
     dls = dataloaders(catalog, mean=model.body.mean, std=model.body.std, classes=classes, seed=seed, refit=last, **of)
     epochs, lr, patience = knobs['epochs'], knobs['lr'], knobs['patience']
     keep = Checkpoint(folder, key, seed, epochs if last else patience, last)

@@ -22,22 +22,22 @@ def train_all(
     catalog,  # with splits
     recipes,  # name → dict of what `train` takes: recipe, backbone and knobs
     folder    # where the bundles go, one named after each
-)->pd.DataFrame: # name, n, accuracy, low, high, macro_f1, auc, ece, minutes, mb, best: whether no other is better by the paired test
-    "Train each, judge each on the test split."
+)->pd.DataFrame: # name, n, valid (accuracy on split valid), accuracy, low, high, macro_f1, auc, ece, minutes, mb, chosen: the best in validation, of equals the quickest; even: whether the paired test sees no difference to that one
+    "Train each, choose on the validation split, judge each on the test split."
     from partvision.train import train
     found, right = [], {}
     for name, how in recipes.items():
         started, out = time.perf_counter(), Path(folder)/name
-        train(catalog, out, **how)
+        info = train(catalog, out, **how)
         minutes = (time.perf_counter() - started)/60
         rows, labels, probs = predict_split(out, catalog)
         right[name] = (probs.argmax(1) == labels) if labels.ndim == 1 else ((probs >= Predictor(out).thresholds) == labels).all(1)
         figures = evaluate(out, catalog)
-        found.append(dict(name=name, n=figures['n'], accuracy=figures['accuracy'], low=figures['interval'][0], high=figures['interval'][1], macro_f1=figures['macro_f1'],
+        found.append(dict(name=name, n=figures['n'], valid=info['metrics'].get('accuracy', np.nan), accuracy=figures['accuracy'], low=figures['interval'][0], high=figures['interval'][1], macro_f1=figures['macro_f1'],
                           auc=figures['auc'], ece=figures['ece'], minutes=minutes, mb=(out/'model.onnx').stat().st_size/1e6))
     table = pd.DataFrame(found)
-    best = table.name[table.accuracy.idxmax()]
-    return table.assign(best=[n == best or compare(right[n], right[best], rows.group)['p'] > .05 for n in table.name])
+    chosen = table.sort_values(['valid', 'minutes'], ascending=[False, True]).name.iloc[0]
+    return table.assign(chosen=table.name == chosen, even=[n == chosen or compare(right[n], right[chosen], rows.group)['p'] > .05 for n in table.name])
 
 def plot_recipes(
     table # of `train_all`
@@ -47,11 +47,12 @@ def plot_recipes(
     shown = table.sort_values(['accuracy', 'minutes'], ascending=[True, False]).reset_index(drop=True) # of equals the cheapest wins
     y = range(len(shown))
     ax.errorbar(shown.accuracy, y, xerr=np.maximum([shown.accuracy - shown.low, shown.high - shown.accuracy], 0), fmt='none', ecolor=COLOURS['grey'], elinewidth=1)
-    ax.scatter(shown.accuracy, y, s=20 + 3*shown.mb, color=[COLOURS['green'] if b else COLOURS['blue'] for b in shown.best], zorder=3)
+    ax.scatter(shown.accuracy, y, s=20 + 3*shown.mb, color=[COLOURS['green'] if b else COLOURS['blue'] for b in shown.even], zorder=3)
     ax.set_yticks(y, [f'{r["name"]}  ({r["minutes"]:.1f} min, {r["mb"]:.0f} MB)' for r in shown.to_dict('records')])
     ax.set(xlabel=f'share of test pictures that is right, 95 % interval by group (n = {shown.n.iloc[0]})')
-    winner, even = shown.iloc[-1], int(shown.best.sum()) - 1
-    ax.set_title(f"Best: {winner['name']}, {winner.accuracy:.1%}" + (f'; {even} more cannot be told from it (green)' if even else ''), fontsize=10)
+    chosen, even, better = shown[shown.chosen].iloc[0], int(shown.even.sum()) - 1, shown[~shown.even & (shown.accuracy > shown.accuracy[shown.chosen].iloc[0])].name
+    ax.set_title(f"Best in validation: {chosen['name']}, {chosen.accuracy:.1%} of the test" + (f'; {even} more cannot be told from it (green)' if even else '')
+                 + (f"; better in the test: {', '.join(better)}" if len(better) else ''), fontsize=10)
     return fig
 
 # %% ../nbs/80a_trials.ipynb #cell-008
