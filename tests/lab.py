@@ -19,9 +19,9 @@ def why_not():
         except ImportError: return f'{name} is not installed'
 
 
-def notebook(file, *cells):
+def notebook(file, *cells, kernel='python3'):
     "A notebook with these code cells."
-    spec = dict(kernelspec=dict(display_name='Python 3', language='python', name='python3'))
+    spec = dict(kernelspec=dict(display_name=kernel, language='python', name=kernel))
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(c) for c in cells], metadata=spec), file)
 
 
@@ -64,20 +64,20 @@ def browser():
         finally: browser.close()
 
 
-def opened(browser, address, name, **options):
+def opened(browser, address, name, kernel='Python 3 (ipykernel)', **options):
     "A notebook opened in JupyterLab, its kernel ready, and all addresses that the page asked for."
     page, asked = browser.new_context(**(dict(viewport=dict(width=1366, height=900)) | options)).new_page(), []
     page.set_default_timeout(60_000)
     page.on('request', lambda r: asked.append(r.url))
     page.goto(address % name)
-    ready(page)
+    ready(page, kernel)
     return page, asked
 
 
-def ready(page):
+def ready(page, kernel='Python 3 (ipykernel)'):
     "Wait until the notebook and its kernel can be used."
     page.wait_for_selector('.jp-Notebook .jp-CodeCell')
-    page.get_by_text('Python 3 (ipykernel) | Idle').wait_for()
+    page.get_by_text(f'{kernel} | Idle').wait_for()
 
 
 def run(page, cell=0):
