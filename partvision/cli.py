@@ -258,7 +258,7 @@ def _read(p):
     return run
 
 # %% ../nbs/90_cli.ipynb #cell-018
-@verb('run', '{"name": "demo", "finished": 8, "reused": 2, "failed": 0, "seconds": 210.5, "runs": [{"id": "…", "state": "finished", …}]}')
+@verb('run', '{"name": "demo", "finished": 8, "reused": 2, "failed": 0, "skipped": 0, "seconds": 210.5, "runs": [{"id": "…", "state": "finished", …}]}')
 def _run(p):
     "Execute a batch of experiment notebooks; what is finished is not repeated."
     p.add_argument('batch', metavar='BATCH.yml', help='which notebooks, with which parameters')
@@ -269,7 +269,7 @@ def _run(p):
         from partvision.experiments import run_batch
         found = run_batch(a.batch, a.jobs, _read_params(a.params), scheduler=a.scheduler)
         _show(a, found, '\n'.join(f"{r['state']:>8}  {r['notebook']}  {r.get('verdict') or r.get('error') or ''}" for r in found['runs']))
-        return int(found['failed'] > 0)
+        return int(found['failed'] + found['skipped'] > 0)
     return run
 
 @verb('site', '{"site": "_site/index.html"}')

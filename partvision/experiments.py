@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DICE', 'MAX_RUNS', 'tiny_workspace', 'read_batch', 'experiments', 'knobs', 'plan', 'module_hashes', 'identify',
-           'record', 'run_info', 'execute_run', 'run_batch', 'load_runs', 'write_runs']
+           'record', 'work_folder', 'results_folder', 'run_info', 'execute_run', 'run_batch', 'load_runs', 'write_runs']
 
 # %% ../nbs/81_experiments.ipynb #cell-002
 import ast, contextlib, datetime, functools, hashlib, itertools, json, logging, math, os, re, shutil, sys, tempfile, time
@@ -71,9 +71,11 @@ def _line(mapping, key):
     return f'line {line}: ' if line else ''
 
 # %% ../nbs/81_experiments.ipynb #cell-011
-_KEYS = dict(name=str, data=dict, runs=list)
-_RUN_KEYS = dict(notebook=str, params=dict, grid=dict)
-_KINDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a text', list: 'a list', dict: 'a mapping'}
+_KEYS = dict(name=str, data=dict, limits=dict, stop=bool, runs=list)
+_RUN_KEYS = dict(notebook=str, name=str, after=(str, list), params=dict, grid=dict, limits=dict)
+_LIMIT_KEYS = dict(time=str, memory=str, retries=int)
+_RANGE_KEYS = {'from': (int, float), 'to': (int, float), 'steps': int, 'log': bool}
+_KINDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a text', list: 'a list', dict: 'a mapping', (str, list): 'a name or a list of names', (int, float): 'a number'}
 
 def _check_keys(mapping, kinds, what):
     "Refuse unknown keys and values of the wrong kind."
@@ -82,12 +84,26 @@ def _check_keys(mapping, kinds, what):
         if key not in kinds: raise PartvisionError(f"{_line(mapping, key)}{what} has an unknown key {key!r}{nearest(key, kinds) or '; known are ' + ', '.join(kinds)}")
         if not isinstance(value, kinds[key]): raise PartvisionError(f'{_line(mapping, key)}{key} must be {_KINDS[kinds[key]]}, not {value!r}')
 
+_UNITS = dict(time={'s': 1, 'min': 60, 'h': 3600}, memory={'MB': 10**6, 'GB': 10**9})
+
+def _limits(given):
+    "Seconds, bytes and number of retries that a mapping of limits allows."
+    _check_keys(given, _LIMIT_KEYS, 'limits')
+    found = dict(retries=given.get('retries', 0))
+    for name in given.keys() & _UNITS:
+        number, unit = (m.groups() if (m := re.fullmatch(r'(\d+\.?\d*) *([a-zA-Z]+)', given[name].strip())) else (None, None))
+        if unit not in _UNITS[name]: raise PartvisionError(f"{_line(given, name)}{name} {given[name]!r} is not understood; write a number and {' or '.join(_UNITS[name])}, such as {dict(time='90 min', memory='4 GB')[name]}")
+        found[name] = float(number)*_UNITS[name][unit]
+    return found
+
 def _check_batch(batch):
     "The batch itself, if its structure is sound."
     _check_keys(batch, _KEYS, 'a batch')
     if not batch.get('runs'): raise PartvisionError("a batch needs `runs`, a list with at least one `- notebook: NAME`")
+    _limits(batch.get('limits', {}))
     for run in batch['runs']:
         _check_keys(run, _RUN_KEYS, 'a run')
+        _limits(run.get('limits', {}))
         if 'notebook' not in run: raise PartvisionError(f'{_line(run, next(iter(run), None))}a run must say which `notebook` it is of')
     return batch
 
@@ -108,11 +124,11 @@ def _batch_text(path):
 
 def read_batch(
     batch # YAML file, or the same as a dictionary
-): # dictionary with name, data, runs
+): # dictionary with name, data, limits, stop, runs
     "A batch whose structure has been checked; raises `PartvisionError` naming file and line."
-    if isinstance(batch, dict): return dict(dict(name='batch', data={}), **_check_batch(batch))
+    if isinstance(batch, dict): return dict(dict(name='batch', data={}, limits={}, stop=False), **_check_batch(batch))
     path = Path(batch)
-    with _naming(path): return dict(dict(name=path.stem, data={}), **_check_batch(_parse(_batch_text(path))))
+    with _naming(path): return dict(dict(name=path.stem, data={}, limits={}, stop=False), **_check_batch(_parse(_batch_text(path))))
 
 # %% ../nbs/81_experiments.ipynb #cell-014
 def experiments(
@@ -177,10 +193,26 @@ def _fit_all(
 # %% ../nbs/81_experiments.ipynb #cell-021
 MAX_RUNS = 10_000
 
+def _range(name, ends):
+    "The values that a range stands for."
+    _check_keys(ends, _RANGE_KEYS, f'the range of {name}')
+    if missing := [k for k in ('from', 'to', 'steps') if k not in ends]: raise PartvisionError(f'the range of {name} lacks {missing[0]!r}; it has from, to, steps and, if wanted, log')
+    a, b, n, log = ends['from'], ends['to'], ends['steps'], ends.get('log', False)
+    if not 1 < n <= MAX_RUNS: raise PartvisionError(f'the range of {name} has {n} steps; give it 2 to {MAX_RUNS:,}')
+    if log and min(a, b) <= 0: raise PartvisionError(f'the range of {name} goes by factors, so both ends must be above 0')
+    values = [float(f'{v:.6g}') for v in (a*(b/a)**(k/(n - 1)) if log else a + (b - a)*k/(n - 1) for k in range(n))]
+    return [int(v) if v.is_integer() and isinstance(a, int) else v for v in values]
+
+def _spread(grid):
+    "A grid whose ranges are lists."
+    found = _Lined({k: _range(k, v) if isinstance(v, dict) else v for k, v in grid.items()})
+    found.lines = getattr(grid, 'lines', {})
+    return found
+
 def _grid_size(grid):
     "How many combinations a grid has; raises `PartvisionError` for none and for too many."
     for name, values in grid.items():
-        if not isinstance(values, list): raise PartvisionError(f'{_line(grid, name)}the grid of {name} must be a list, not {values!r}')
+        if not isinstance(values, list): raise PartvisionError(f'{_line(grid, name)}the grid of {name} must be a list or a range, not {values!r}')
         if not values: raise PartvisionError(f'{_line(grid, name)}the grid of {name} is empty; give it at least one value')
     n = math.prod(map(len, grid.values()))
     if n > MAX_RUNS: raise PartvisionError(f'{_line(grid, next(iter(grid)))}the grid has {n:,} combinations; at most {MAX_RUNS:,} are run in one batch')
@@ -192,7 +224,7 @@ def _points(grid):
 
 def _runs_of(run, defaults, shared, over):
     "The parameters of every run that one entry of a batch stands for."
-    name, grid = run['notebook'], run.get('grid', {})
+    name, grid = run['notebook'], _spread(run.get('grid', {}))
     _grid_size(grid)
     shared, over = (_fit_all({k: v for k, v in p.items() if k in defaults}, defaults, name) for p in (shared, over))
     own = _fit_all(run.get('params', {}), defaults, name)
@@ -212,17 +244,45 @@ def _knobs_of(runs, root):
         except PartvisionError as e: raise PartvisionError(f"{_line(run, 'notebook')}{e}") from e
     return found
 
+def _after(run, names):
+    "The names of the entries that a run of the batch waits for: those it says, and those whose results its parameters name as `$name`."
+    said = run.get('after', [])
+    said = [said] if isinstance(said, str) else said
+    for name in said:
+        if name not in names: raise PartvisionError(f"{_line(run, 'after')}no run of this batch has the name {name!r}{nearest(str(name), names) or '; give one a `name`'}")
+    values = [v for vs in (list(run.get('params', {}).values()), *_spread(run.get('grid', {})).values()) if isinstance(vs, list) for v in vs if isinstance(v, str)]
+    meant = [name for v in values if (name := _reference(v)[0]) is not None]
+    for name in meant:
+        if name not in names: raise PartvisionError(f"{_line(run, 'params')}${name} is the name of no run{nearest(name, names)}; a text that begins with $ stands for the folder of that run")
+    return list(dict.fromkeys([*said, *meant]))
+
+def _reference(text):
+    "The name and the rest of a text such as `$audit/catalog`, or None and the text."
+    found = re.fullmatch(r'\$(\w+)(.*)', text, re.S)
+    return (found[1], found[2]) if found else (None, text)
+
+def _in_order(runs):
+    "The entries of a batch, each after those it waits for, with their names."
+    from graphlib import CycleError, TopologicalSorter
+    names = {run.get('name', k): run for k, run in enumerate(runs)}
+    if len(names) < len(runs): raise PartvisionError('two runs of this batch have the same name; rename one')
+    waits = {name: _after(run, names) for name, run in names.items()}
+    try: order = list(TopologicalSorter(waits).static_order())
+    except CycleError as e: raise PartvisionError(f"runs wait for each other: {' after '.join(map(str, reversed(e.args[1])))}; take one `after` away") from None
+    return [(name, names[name], waits[name]) for name in sorted(names, key=order.index)]
+
 def plan(
     batch,       # YAML file, or the same as a dictionary
     root=None,   # the workspace
     params=None  # name → value, over those of the batch, for each notebook that takes them
-)->list: # dictionaries with notebook and params, where defaults are filled in
+)->list: # dictionaries with notebook, params (defaults filled in), limits, name and after (names)
     "The runs of a batch, each with all its parameters."
     b, params = read_batch(batch), params or {}
     with _naming(batch):
         known = _knobs_of(b['runs'], root)
         for shared in (b['data'], params): _known_to_some(shared, known)
-        runs = [dict(notebook=run['notebook'], params=p) for run in b['runs'] for p in _runs_of(run, known[run['notebook']], b['data'], params)]
+        runs = [dict(notebook=run['notebook'], params=p, limits=_limits(b['limits'] | run.get('limits', {})), name=name, after=after)
+                for name, run, after in _in_order(b['runs']) for p in _runs_of(run, known[run['notebook']], b['data'], params)]
         if len(runs) > MAX_RUNS: raise PartvisionError(f'the batch has {len(runs):,} runs; at most {MAX_RUNS:,} are run in one')
     return runs
 
@@ -295,18 +355,31 @@ def _described(name, root):
     except SyntaxError as e: raise PartvisionError(f'{name}.ipynb is not valid Python: {e.msg} in {(e.text or "").strip()!r}') from e
     return dict(title=first(r'^# +(.+)') or name, question=first(r'^> +(.+)'), code=_hash(cells), modules=module_hashes(tree, package_folder(root)))
 
+def _resolved(params, ids):
+    "Parameters with the folders of the runs that they name, and for each of those what the run is known by."
+    found, data = dict(params), {}
+    for k, v in params.items():
+        name, rest = _reference(v) if isinstance(v, str) else (None, v)
+        if name is None: continue
+        if len(ids[name]) > 1: raise PartvisionError(f'{k} is {v}, but {len(ids[name])} runs have the name {name}; only of a single one the folder can be named')
+        found[k], data[k] = f'reports/runs/{ids[name][0]}{rest}', f'run {ids[name][0]}{rest}'
+    return found, data
+
 def identify(
     runs, # from `plan`
     root  # the workspace
-)->list: # the runs with id, title, question and `identity`, which the id is made of
+)->list: # the runs with id, title, question, `identity`, which the id is made of, and in `after` ids in place of names
     "Give each run its identity; the same question twice is kept once."
-    described, fingerprint, found = functools.cache(lambda name: _described(name, root)), functools.cache(_fingerprint), {}
+    described, fingerprint, found, ids = functools.cache(lambda name: _described(name, root)), functools.cache(_fingerprint), {}, {}
     for run in runs:
         about = described(run['notebook'])
-        data = _data_hashes(run['params'], root, fingerprint)
-        identity = dict(code=about['code'], params=_hash({k: v for k, v in run['params'].items() if k not in data}), data=data, modules=about['modules'])
+        params, results = _resolved(run['params'], ids)
+        data = _data_hashes({k: v for k, v in params.items() if k not in results}, root, fingerprint) | results
+        identity = dict(code=about['code'], params=_hash({k: v for k, v in params.items() if k not in data}), data=data, modules=about['modules'])
         id = _hash([run['notebook'], identity])
-        found.setdefault(id, dict(run, id=id, title=about['title'], question=about['question'], identity=identity))
+        ids.setdefault(run.get('name'), []).append(id)
+        after = {i for name in run.get('after', []) for i in ids[name]}
+        found.setdefault(id, dict(run, id=id, params=params, title=about['title'], question=about['question'], identity=identity, after=set()))['after'] |= after - {id}
     return list(found.values())
 
 # %% ../nbs/81_experiments.ipynb #cell-033
@@ -350,6 +423,25 @@ def record(
     display(pd.Series(metrics, dtype=object, name='value').to_frame())
 
 # %% ../nbs/81_experiments.ipynb #cell-037
+_by_hand = [] # temporary folders of notebooks that no batch runs; they go with the kernel
+
+def _folder_from(variable, name):
+    "The folder that the engine names, or a temporary one."
+    if not (folder := os.environ.get(variable)):
+        if not _by_hand: _by_hand.append(tempfile.TemporaryDirectory())
+        folder = _by_hand[0].name
+    Path(folder, name).mkdir(parents=True, exist_ok=True)
+    return Path(folder, name)
+
+def work_folder()->Path:
+    "A folder for what is under way: a run that was killed finds it again."
+    return _folder_from('PARTVISION_WORK', 'work')
+
+def results_folder()->Path:
+    "A folder for files that other runs need: it stays with the run."
+    return _folder_from('PARTVISION_RUN', 'results')
+
+# %% ../nbs/81_experiments.ipynb #cell-040
 def _runs_folder(root): return Path(root)/'reports'/'runs'
 
 def run_info(
@@ -379,21 +471,58 @@ def _unformatted(path):
     return str(path).replace('{', '{{').replace('}', '}}')
 
 def _run_notebook(run, root, folder, env, alive):
-    "Execute a run's notebook into `folder`; gives None, or a sentence about what went wrong."
+    "Execute a run's notebook into `folder`; gives None, or a sentence about what went wrong, and whether another attempt might go better."
     import papermill
     from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
     logging.getLogger('papermill').setLevel(logging.ERROR) # what it warns about was checked before
-    with tempfile.TemporaryDirectory(prefix='partvision-') as sockets:
-        kernel = dict(resources=dict(metadata=dict(path=str(root))), kernel_manager_class=_kernel_class(dict(env, PARTVISION_RUN=str(folder)), alive),
+    own = _Own(alive)
+    with tempfile.TemporaryDirectory(prefix='partvision-') as sockets, _within(run.get('limits', {}), own) as broken:
+        kernel = dict(resources=dict(metadata=dict(path=str(root))), kernel_manager_class=_kernel_class(dict(env, PARTVISION_RUN=str(folder), PARTVISION_WORK=str(folder.parent/'.work'/run['id'])), own),
                       extra_arguments=['--log-level=CRITICAL'], config=Config(KernelManager=dict(transport='ipc', ip=f'{sockets}/kernel')))
         try: papermill.execute_notebook(_unformatted(_experiment(run['notebook'], root)), _unformatted(folder/'notebook.ipynb'), run['params'],
                                         progress_bar=False, autosave_cell_every=10, **kernel)
-        except papermill.PapermillExecutionError as e: return _cell_error(e)
-        except DeadKernelError: return 'the kernel died in the middle of a cell; most likely it ran out of memory'
-        except Exception as e: return f'{type(e).__name__}: {e}'
+        except papermill.PapermillExecutionError as e: return _cell_error(e), e.ename != 'PartvisionError'
+        except DeadKernelError: return (broken[0], False) if broken else ('the kernel died in the middle of a cell; most likely it ran out of memory', True)
+        except Exception as e: return (broken[0], False) if broken else (f'{type(e).__name__}: {e}', True)
+    return None, False
 
-# %% ../nbs/81_experiments.ipynb #cell-039
+# %% ../nbs/81_experiments.ipynb #cell-042
+class _Own(list):
+    "The kernels of one run, which are among those of the whole batch as well."
+    def __init__(self, alive): super().__init__(); self.alive = alive
+    def append(self, kernel): super().append(kernel); self.alive.append(kernel)
+
+def _memory(kernels):
+    "Bytes that kernels and what they started have for themselves."
+    import psutil
+    found = 0
+    for pid in [p for k in kernels if (p := getattr(k.provisioner, 'pid', None))]:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            found += sum(p.memory_full_info().uss for p in [process, *process.children(recursive=True)])
+    return found
+
+def _beyond(limits, seconds, kernels):
+    "In a sentence, the limit that a run has gone beyond, or None."
+    if (most := limits.get('time')) and seconds > most: return f'it took longer than {most:.0f} s, its limit; allow more `time`, or ask for less'
+    if (most := limits.get('memory')) and _memory(kernels) > most: return f'it needed more than {most/1e6:,.0f} MB, its limit; allow more `memory`, or ask for less'
+
+@contextlib.contextmanager
+def _within(limits, kernels):
+    "While a run lasts, see to its limits; yields a list in which stands what it has gone beyond."
+    import threading
+    broken, over, began = [], threading.Event(), time.monotonic()
+    def watch():
+        while not broken and not over.wait(.5):
+            if why := _beyond(limits, time.monotonic() - began, kernels):
+                broken.append(why)
+                for k in kernels: _kill(k)
+    if limits.keys() & _UNITS: threading.Thread(target=watch, daemon=True).start()
+    try: yield broken
+    finally: over.set()
+
+# %% ../nbs/81_experiments.ipynb #cell-044
 def _tidy(path):
     "Take banners, and tracebacks of errors that explain themselves, out of an executed notebook."
     import nbformat
@@ -423,13 +552,23 @@ def _execute(run, root, folder, env, alive):
     write_json(folder/'run.json', info)
     (folder/'params.yaml').write_text(yaml.safe_dump(run['params'], sort_keys=False, allow_unicode=True), encoding='utf-8')
     began = time.monotonic()
-    error = _run_notebook(run, root, folder, env, alive)
+    error, attempts = _attempts(run, root, folder, env, alive)
     seconds = round(time.monotonic() - began, 2)
     _tidy(folder/'notebook.ipynb')
     if not (folder/'metrics.json').exists(): write_json(folder/'metrics.json', {})
-    write_json(folder/'run.json', dict(run_info(folder), state='failed' if error else 'finished', error=error, seconds=seconds))
+    write_json(folder/'run.json', dict(run_info(folder), state='failed' if error else 'finished', error=error, seconds=seconds, attempts=attempts))
 
-# %% ../nbs/81_experiments.ipynb #cell-041
+def _attempts(run, root, folder, env, alive):
+    "Execute a run's notebook, again after a while where that may help; the error that remains, and how often it was tried."
+    for attempt in range(1 + run.get('limits', {}).get('retries', 0)):
+        if attempt:
+            time.sleep(min(2**attempt, 60))
+            (folder/'metrics.json').unlink(missing_ok=True)
+        error, again = _run_notebook(run, root, folder, env, alive)
+        if not again or 'stop' in alive: break
+    return error, attempt + 1
+
+# %% ../nbs/81_experiments.ipynb #cell-046
 @contextlib.contextmanager
 def _claimed(runs, id, patience=0):
     "Whether the run `id` is ours to do now: False while another batch has it, after waiting `patience` seconds."
@@ -470,9 +609,10 @@ def execute_run(
         _execute(run, root, runs/f'.{id}', env or {}, alive)
         if 'stop' in alive: return dict(id=id, state='stopped')
         _publish(runs, id)
-        return dict(run_info(runs/id), reused=False)
+        if (info := run_info(runs/id))['state'] == 'finished': shutil.rmtree(runs/'.work'/id, ignore_errors=True)
+        return dict(info, reused=False)
 
-# %% ../nbs/81_experiments.ipynb #cell-047
+# %% ../nbs/81_experiments.ipynb #cell-052
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 def _thread_limits(jobs):
@@ -509,22 +649,36 @@ def _cluster(address):
     except (OSError, ValueError) as e: raise PartvisionError(f'no Dask scheduler answers at {address}; start one with: dask scheduler') from e
     with client, client.get_executor() as pool: yield lambda run, root, patience=0: pool.submit(experiments.execute_run, run, str(root), None, None, patience)
 
-# %% ../nbs/81_experiments.ipynb #cell-049
+# %% ../nbs/81_experiments.ipynb #cell-054
 def _outcome(run, future):
     "The result of a run; an executor's own failure becomes the run's."
     try: return future.result()
     except Exception as e: return dict(id=run['id'], state='failed', error=f'the worker failed: {str(e) or type(e).__name__}', verdict=None, seconds=None, reused=False)
 
-def _ended(runs, root, submit):
-    "Yield each run with its outcome as it ends."
+def _skipped(run, why): return dict(id=run['id'], state='skipped', error=why, verdict=None, seconds=None, reused=False)
+
+def _hopeless(waiting, lost, stopped):
+    "Runs that will not be started any more, and why."
+    for run in waiting:
+        if stopped: yield run, 'the batch stops at the first run that fails'
+        elif run['after'] & lost: yield run, f"it comes after {', '.join(sorted(run['after'] & lost))}, which did not finish"
+
+def _ended(runs, root, submit, stop=False):
+    "Yield each run with its outcome as it ends; those that come after others are started when these have finished."
     from concurrent.futures import FIRST_COMPLETED, wait
-    pending = {submit(run, root): run for run in runs}
-    while pending:
+    waiting, pending, done, lost = list(runs), {}, set(), set()
+    while waiting or pending:
+        while hopeless := list(_hopeless(waiting, lost, stop and lost)):
+            for run, why in hopeless: waiting.remove(run); lost.add(run['id']); yield run, _skipped(run, why)
+        for run in [r for r in waiting if r['after'] <= done]: waiting.remove(run); pending[submit(run, root)] = run
         for future in wait(pending, return_when=FIRST_COMPLETED).done:
             run = pending.pop(future)
-            result = _outcome(run, future)
-            if result['state'] == 'busy': pending[submit(run, root, 1)] = run
-            else: yield run, result
+            result = _skipped(run, 'the batch stops at the first run that fails') if future.cancelled() else _outcome(run, future)
+            if result['state'] == 'busy': pending[submit(run, root, 1)] = run; continue
+            (done if result['state'] == 'finished' else lost).add(run['id'])
+            if stop and lost:
+                for f in pending: f.cancel()
+            yield run, result
 
 def _sweep(root):
     "Clear away what killed batches have left; keep what was complete."
@@ -547,40 +701,41 @@ def _report(run, result, varying):
     seconds = '' if result['seconds'] is None else f"{result['seconds']:.1f} s"
     return '  '.join(filter(None, [f'{state:8}', run['notebook'], params, seconds, result['error'] or result['verdict']]))
 
-# %% ../nbs/81_experiments.ipynb #cell-051
+# %% ../nbs/81_experiments.ipynb #cell-056
 def run_batch(
     batch,              # YAML file, or the same as a dictionary
     jobs:int=1,         # notebooks at a time
     params:dict=None,   # name → value, over those of the batch
     root=None,          # the workspace; None = the one around the current folder
     scheduler:str=None  # address of a Dask scheduler, such as tcp://127.0.0.1:8786, instead of this machine
-)->dict: # name, seconds, numbers of finished, reused and failed, and the runs with their states
+)->dict: # name, seconds, numbers of finished, reused, failed and skipped, and the runs with their states
     "Execute all runs of a batch that are not finished yet."
     if jobs < 1: raise PartvisionError(f'jobs must be at least 1, not {jobs}')
     root, began = Path(root or workspace()).resolve(), time.monotonic()
-    runs, name = identify(plan(batch, root, params), root), read_batch(batch)['name']
+    runs, described = identify(plan(batch, root, params), root), read_batch(batch)
+    name = described['name']
     _sweep(root)
     write_json(root/'reports'/'batches'/f'{name}.json', dict(name=name, created=_now(), runs=[r['id'] for r in runs]))
-    with _cluster(scheduler) if scheduler else _local(min(jobs, len(runs))) as submit: ended = _follow(name, runs, root, submit)
+    with _cluster(scheduler) if scheduler else _local(min(jobs, len(runs))) as submit: ended = _follow(name, runs, root, submit, described['stop'])
     write_runs(root)
-    counts = {state: sum(e['state'] == state for e in ended) for state in ('finished', 'reused', 'failed')}
+    counts = {state: sum(e['state'] == state for e in ended) for state in ('finished', 'reused', 'failed', 'skipped')}
     summary = dict(name=name, seconds=round(time.monotonic() - began, 1), **counts, runs=ended)
-    print(f"{name}: {', '.join(f'{n} {state}' for state, n in counts.items())} in {summary['seconds']} s", file=sys.stderr)
+    print(f"{name}: {', '.join(f'{n} {state}' for state, n in counts.items() if n or state != 'skipped')} in {summary['seconds']} s", file=sys.stderr)
     return summary
 
 def _now(): return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
 
-def _follow(name, runs, root, submit):
+def _follow(name, runs, root, submit, stop=False):
     "Wait for all runs, telling how each ended; gives id, notebook, state, verdict and error of each, in the order of the batch."
     from tqdm import tqdm
     varying, ended = _varying(runs), {}
-    for run, result in progress(_ended(runs, root, submit), name, total=len(runs)):
+    for run, result in progress(_ended(runs, root, submit, stop), name, total=len(runs)):
         tqdm.write(_report(run, result, varying), file=sys.stderr)
         ended[run['id']] = dict(id=run['id'], notebook=run['notebook'], state='reused' if result['reused'] else result['state'],
                                 verdict=result['verdict'], error=result['error'])
     return [ended[run['id']] for run in runs]
 
-# %% ../nbs/81_experiments.ipynb #cell-053
+# %% ../nbs/81_experiments.ipynb #cell-058
 def _row(folder):
     "All that is known about one run, in one flat dictionary."
     info = run_info(folder)

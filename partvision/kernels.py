@@ -228,7 +228,7 @@ class Forked:
     def terminate(self): self.send_signal(signal.SIGTERM)
 
 # %% ../nbs/80c_kernels.ipynb #cell-018
-_OWN = {'JPY_PARENT_PID', 'PARTVISION_RUN', 'MPLBACKEND', *(f'{lib}_NUM_THREADS' for lib in ('OMP', 'MKL', 'OPENBLAS', 'NUMBA'))} # of one kernel, not of its nursery
+_OWN = {'JPY_PARENT_PID', 'PARTVISION_RUN', 'PARTVISION_WORK', 'MPLBACKEND', *(f'{lib}_NUM_THREADS' for lib in ('OMP', 'MKL', 'OPENBLAS', 'NUMBA'))} # of one kernel, not of its nursery
 
 def _call(folder):
     "A connection to the nursery that listens in a folder, or None."
