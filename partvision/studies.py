@@ -110,8 +110,8 @@ def _simple_model(features, labels):
     "Logistic regression on standardised features."
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    return make_pipeline(StandardScaler(), LogisticRegression(C=.003, max_iter=500)).fit(features, labels)
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+    return make_pipeline(FunctionTransformer(np.float32), StandardScaler(), LogisticRegression(C=.003, max_iter=500)).fit(features, labels) # in 16 bits a channel that hardly varies is scaled to infinity
 
 def _scored(features, catalog, labels):
     "Number of wrong labels that a model learned from, and its accuracy on the test pictures."
