@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DICE', 'MAX_RUNS', 'tiny_workspace', 'read_batch', 'experiments', 'knobs', 'plan', 'module_hashes', 'identify',
-           'record', 'run_info', 'execute_run', 'run_batch', 'load_runs', 'write_runs']
+           'record', 'run_info', 'execute_run', 'run_batch', 'run_rows', 'load_runs']
 
 # %% ../nbs/81_experiments.ipynb #cell-002
 import ast, contextlib, datetime, functools, hashlib, itertools, json, logging, math, os, re, shutil, sys, tempfile, time
@@ -115,6 +115,14 @@ def read_batch(
     with _naming(path): return dict(dict(name=path.stem, data={}), **_check_batch(_parse(_batch_text(path))))
 
 # %% ../nbs/81_experiments.ipynb #cell-014
+def _notebook(path):
+    "A notebook with its cells, read without nbformat: importing that takes longer than a batch with nothing to do."
+    from types import SimpleNamespace
+    try: cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+    except (OSError, ValueError, KeyError, TypeError) as e: raise PartvisionError(f'{Path(path).name} is not readable as a notebook; open it in Jupyter, mend it and save it') from e
+    return SimpleNamespace(cells=[SimpleNamespace(cell_type=c['cell_type'], source=''.join(c['source']), metadata=c.get('metadata', {})) for c in cells])
+
+# %% ../nbs/81_experiments.ipynb #cell-015
 def experiments(
     root=None # the workspace; None = the one around the current folder
 )->dict: # name → path
@@ -138,15 +146,14 @@ def knobs(
     path # experiment notebook
 )->dict: # name → default, in order
     "The parameters that a notebook takes."
-    from nbformat import read
     path = Path(path)
-    cells = [c.source for c in read(path, 4).cells if 'parameters' in c.metadata.get('tags', [])]
+    cells = [c.source for c in _notebook(path).cells if 'parameters' in c.metadata.get('tags', [])]
     if not cells: raise PartvisionError(f'{path.name} has no cell tagged `parameters`; tag the one that holds its knobs')
     try: lines = ast.parse(cells[0]).body
     except SyntaxError as e: raise PartvisionError(f"{path.name}: line {e.lineno} of the cell tagged `parameters` is not Python: {e.msg}") from e
     return dict(_default(node, path.name) for node in lines)
 
-# %% ../nbs/81_experiments.ipynb #cell-018
+# %% ../nbs/81_experiments.ipynb #cell-019
 def _fit(
     name:str, # of the knob
     value,    # what was given
@@ -174,7 +181,7 @@ def _fit_all(
         except PartvisionError as e: raise PartvisionError(f'{_line(given, name)}{notebook}: {e}') from e
     return fitted
 
-# %% ../nbs/81_experiments.ipynb #cell-021
+# %% ../nbs/81_experiments.ipynb #cell-022
 MAX_RUNS = 10_000
 
 def _grid_size(grid):
@@ -226,7 +233,7 @@ def plan(
         if len(runs) > MAX_RUNS: raise PartvisionError(f'the batch has {len(runs):,} runs; at most {MAX_RUNS:,} are run in one')
     return runs
 
-# %% ../nbs/81_experiments.ipynb #cell-025
+# %% ../nbs/81_experiments.ipynb #cell-026
 def _imports(tree, package):
     "Dotted names that a syntax tree imports; those that are no modules among them."
     for node in ast.walk(tree):
@@ -262,7 +269,7 @@ def _hash(obj):
     "16 hexadecimal digits that stand for plain values."
     return hashlib.sha256(json.dumps(obj, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-# %% ../nbs/81_experiments.ipynb #cell-027
+# %% ../nbs/81_experiments.ipynb #cell-028
 def _code(nb):
     "The code cells of a notebook, and the syntax tree of what is Python in them."
     cells = [c.source for c in nb.cells if c.cell_type == 'code']
@@ -287,8 +294,7 @@ def _data_hashes(params, root, fingerprint):
 
 def _described(name, root):
     "Title, question, code and used modules of an experiment."
-    from nbformat import read
-    nb = read(_experiment(name, root), 4)
+    nb = _notebook(_experiment(name, root))
     text = next((c.source for c in nb.cells if c.cell_type == 'markdown'), '')
     first = lambda pattern: next(iter(re.findall(pattern, text, re.M)), None)
     try: cells, tree = _code(nb)
@@ -309,7 +315,7 @@ def identify(
         found.setdefault(id, dict(run, id=id, title=about['title'], question=about['question'], identity=identity))
     return list(found.values())
 
-# %% ../nbs/81_experiments.ipynb #cell-033
+# %% ../nbs/81_experiments.ipynb #cell-034
 def _flat(metrics, prefix=''):
     "Nested dictionaries as one, names joined by dots; raises `PartvisionError` for what does not fit in a table."
     found = {}
@@ -349,7 +355,7 @@ def record(
     if verdict: display(Markdown(f'**{verdict}**'))
     display(pd.Series(metrics, dtype=object, name='value').to_frame())
 
-# %% ../nbs/81_experiments.ipynb #cell-037
+# %% ../nbs/81_experiments.ipynb #cell-038
 def _runs_folder(root): return Path(root)/'reports'/'runs'
 
 def run_info(
@@ -393,7 +399,7 @@ def _run_notebook(run, root, folder, env, alive):
         except DeadKernelError: return 'the kernel died in the middle of a cell; most likely it ran out of memory'
         except Exception as e: return f'{type(e).__name__}: {e}'
 
-# %% ../nbs/81_experiments.ipynb #cell-039
+# %% ../nbs/81_experiments.ipynb #cell-040
 def _tidy(path):
     "Take banners, and tracebacks of errors that explain themselves, out of an executed notebook."
     import nbformat
@@ -429,7 +435,28 @@ def _execute(run, root, folder, env, alive):
     if not (folder/'metrics.json').exists(): write_json(folder/'metrics.json', {})
     write_json(folder/'run.json', dict(run_info(folder), state='failed' if error else 'finished', error=error, seconds=seconds))
 
-# %% ../nbs/81_experiments.ipynb #cell-041
+# %% ../nbs/81_experiments.ipynb #cell-042
+_READABLE = getattr(yaml, 'CSafeLoader', yaml.SafeLoader) # ten times as fast where PyYAML comes with libyaml
+
+def _mapping(path, parse):
+    "What a file of a run holds; raises `PartvisionError` where that is nothing that a row can be made of."
+    try: found = parse(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as e: raise PartvisionError(f'{path.name} is missing') from e
+    except (OSError, ValueError, yaml.YAMLError) as e: raise PartvisionError(f'{path.name} is damaged') from e
+    if not isinstance(found, dict): raise PartvisionError(f'{path.name} is damaged')
+    return found
+
+def _results(folder):
+    "The columns `params.…` and `metrics.…` of a run."
+    params, metrics = _mapping(folder/'params.yaml', lambda text: yaml.load(text, _READABLE)), _mapping(folder/'metrics.json', json.loads)
+    return {**{f'params.{k}': v for k, v in params.items()}, **{f'metrics.{k}': v for k, v in metrics.items()}}
+
+def _is_finished(folder):
+    "Whether a folder holds a run that is finished and can be read."
+    with contextlib.suppress(PartvisionError): return run_info(folder).get('state') == 'finished' and bool([_results(folder)])
+    return False
+
+# %% ../nbs/81_experiments.ipynb #cell-044
 @contextlib.contextmanager
 def _claimed(runs, id, patience=0):
     "Whether the run `id` is ours to do now: False while another batch has it, after waiting `patience` seconds."
@@ -447,7 +474,7 @@ def _settle(runs, id):
     tmp, final = runs/f'.{id}', runs/id
     if run_info(tmp).get('state') == 'finished': _publish(runs, id)
     shutil.rmtree(tmp, ignore_errors=True)
-    return run_info(final).get('state') == 'finished'
+    return _is_finished(final)
 
 def _publish(runs, id):
     "Give a run that has ended its final name."
@@ -472,7 +499,7 @@ def execute_run(
         _publish(runs, id)
         return dict(run_info(runs/id), reused=False)
 
-# %% ../nbs/81_experiments.ipynb #cell-047
+# %% ../nbs/81_experiments.ipynb #cell-050
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 def _thread_limits(jobs):
@@ -509,7 +536,7 @@ def _cluster(address):
     except (OSError, ValueError) as e: raise PartvisionError(f'no Dask scheduler answers at {address}; start one with: dask scheduler') from e
     with client, client.get_executor() as pool: yield lambda run, root, patience=0: pool.submit(experiments.execute_run, run, str(root), None, None, patience)
 
-# %% ../nbs/81_experiments.ipynb #cell-049
+# %% ../nbs/81_experiments.ipynb #cell-052
 def _outcome(run, future):
     "The result of a run; an executor's own failure becomes the run's."
     try: return future.result()
@@ -518,7 +545,9 @@ def _outcome(run, future):
 def _ended(runs, root, submit):
     "Yield each run with its outcome as it ends."
     from concurrent.futures import FIRST_COMPLETED, wait
-    pending = {submit(run, root): run for run in runs}
+    done = {row['id']: dict(row, reused=True) for row in run_rows(root) if row['state'] == 'finished'}
+    yield from ((run, done[run['id']]) for run in runs if run['id'] in done)
+    pending = {submit(run, root): run for run in runs if run['id'] not in done}
     while pending:
         for future in wait(pending, return_when=FIRST_COMPLETED).done:
             run = pending.pop(future)
@@ -547,7 +576,7 @@ def _report(run, result, varying):
     seconds = '' if result['seconds'] is None else f"{result['seconds']:.1f} s"
     return '  '.join(filter(None, [f'{state:8}', run['notebook'], params, seconds, result['error'] or result['verdict']]))
 
-# %% ../nbs/81_experiments.ipynb #cell-051
+# %% ../nbs/81_experiments.ipynb #cell-054
 def run_batch(
     batch,              # YAML file, or the same as a dictionary
     jobs:int=1,         # notebooks at a time
@@ -562,7 +591,7 @@ def run_batch(
     _sweep(root)
     write_json(root/'reports'/'batches'/f'{name}.json', dict(name=name, created=_now(), runs=[r['id'] for r in runs]))
     with _cluster(scheduler) if scheduler else _local(min(jobs, len(runs))) as submit: ended = _follow(name, runs, root, submit)
-    write_runs(root)
+    if any(e['state'] != 'reused' for e in ended): run_rows(root)
     counts = {state: sum(e['state'] == state for e in ended) for state in ('finished', 'reused', 'failed')}
     summary = dict(name=name, seconds=round(time.monotonic() - began, 1), **counts, runs=ended)
     print(f"{name}: {', '.join(f'{n} {state}' for state, n in counts.items())} in {summary['seconds']} s", file=sys.stderr)
@@ -575,34 +604,77 @@ def _follow(name, runs, root, submit):
     from tqdm import tqdm
     varying, ended = _varying(runs), {}
     for run, result in progress(_ended(runs, root, submit), name, total=len(runs)):
-        tqdm.write(_report(run, result, varying), file=sys.stderr)
+        if not result['reused']: tqdm.write(_report(run, result, varying), file=sys.stderr)
         ended[run['id']] = dict(id=run['id'], notebook=run['notebook'], state='reused' if result['reused'] else result['state'],
                                 verdict=result['verdict'], error=result['error'])
     return [ended[run['id']] for run in runs]
 
-# %% ../nbs/81_experiments.ipynb #cell-053
+# %% ../nbs/81_experiments.ipynb #cell-056
 def _row(folder):
-    "All that is known about one run, in one flat dictionary."
-    info = run_info(folder)
-    with contextlib.suppress(PartvisionError, OSError, yaml.YAMLError):
-        about = {k: info.get(k) for k in ('id', 'notebook', 'title', 'state', 'verdict', 'error', 'started', 'seconds', 'catalog')}
-        params, metrics = yaml.safe_load((folder/'params.yaml').read_text(encoding='utf-8')), read_json(folder/'metrics.json')
-        return {**about, **{f'params.{k}': v for k, v in params.items()}, **{f'metrics.{k}': v for k, v in metrics.items()}}
+    "All that is known about one run, in one flat dictionary of what JSON can hold."
+    row = dict(id=folder.name, notebook=None, state='incomplete', error=None)
+    try:
+        info = _mapping(folder/'run.json', json.loads)
+        row |= {k: info.get(k) for k in ('notebook', 'title', 'verdict', 'started', 'seconds', 'catalog')} | dict(pinned=(folder/'pinned').exists())
+        row |= _results(folder)
+        if info.get('state') not in ('finished', 'failed'): raise PartvisionError('run.json does not say how it ended')
+        row.update(state=info['state'], error=info.get('error'))
+    except PartvisionError as e: row['error'] = f'{e}; start its batch again'
+    return json.loads(json.dumps(row, default=str))
+
+# %% ../nbs/81_experiments.ipynb #cell-058
+def _written(path):
+    "When a file or folder was last written, in nanoseconds; 0 where there is none."
+    try: return os.stat(path).st_mtime_ns
+    except OSError: return 0
+
+def _stamps(runs):
+    "Name → what tells that a run's folder is as it was; folders under way, which begin with a dot, are left out."
+    try: entries = [e for e in os.scandir(runs) if e.name[0] != '.' and e.is_dir()]
+    except (FileNotFoundError, NotADirectoryError): return {}
+    files = ('', '/run.json', '/params.yaml', '/metrics.json')
+    return {e.name: ' '.join(str(_written(e.path + f)) for f in files) for e in entries}
+
+def _remembered(file):
+    "Name → stamp and row of the runs in the stored table; empty where it cannot be used."
+    import pyarrow as pa, pyarrow.parquet as pq
+    try:
+        table = pq.ParquetFile(file).read(columns=['id', 'stamp', 'row']).to_pydict()
+        return {id: (stamp, json.loads(row)) for id, stamp, row in zip(table['id'], table['stamp'], table['row'])}
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException): return {}
+
+def _one_type(column):
+    "A column as a file takes it: texts in JSON where its values are of several kinds."
+    mixed = column.map(type, na_action='ignore').nunique() > 1 or column.map(lambda v: isinstance(v, (list, dict))).any()
+    return column.map(json.dumps, na_action='ignore') if mixed else column
+
+def _store(file, known):
+    "Write the table of runs, with what is needed to bring it up to date."
+    table = pd.DataFrame([dict(row, stamp=stamp, row=json.dumps(row)) for stamp, row in known.values()]).sort_values(['started', 'id'], ignore_index=True)
+    for name in table.columns[table.dtypes == object]: table[name] = _one_type(table[name])
+    with atomic_path(file) as tmp: table.to_parquet(tmp, index=False)
+
+def _up_to_date(root, store):
+    "The rows of all runs; what changed is read, and kept for the next time if `store`."
+    runs, file = _runs_folder(root), Path(root)/'reports'/'runs.parquet'
+    had, stamps = _remembered(file), _stamps(runs)
+    known = {name: had[name] if had.get(name, ('',))[0] == stamp else (stamp, _row(runs/name)) for name, stamp in stamps.items()}
+    if store and known != had and known:
+        with contextlib.suppress(PartvisionError, OSError): _store(file, known) # where it cannot be written, it is only slower
+    return [row for _, row in known.values()]
+
+def run_rows(
+    root # the workspace
+)->list: # dictionaries: id, notebook, state (finished, failed, incomplete), error, …, params.…, metrics.…
+    "What is known about every run, in no particular order; brings reports/runs.parquet up to date."
+    if not _runs_folder(root).is_dir(): return []
+    try:
+        with _claimed(_runs_folder(root), 'table', 30) as ours: return _up_to_date(root, ours)
+    except OSError: return _up_to_date(root, False) # nobody may write here
 
 def load_runs(
     root=None # the workspace; None = the one around the current folder
 )->pd.DataFrame: # one row per run, oldest first
-    "All runs of a workspace, finished and failed."
-    folders = (p.parent for p in _runs_folder(root or workspace()).glob('[!.]*/run.json'))
-    found = pd.DataFrame([row for row in map(_row, folders) if row], columns=None)
+    "All runs of a workspace that have ended, finished and failed."
+    found = pd.DataFrame([row for row in run_rows(Path(root or workspace())) if row['state'] != 'incomplete'])
     return found.sort_values(['started', 'id'], ignore_index=True) if len(found) else pd.DataFrame(columns=['id', 'notebook', 'state', 'started'])
-
-def write_runs(
-    root # the workspace
-):
-    "Store the table of all runs in reports/runs.parquet."
-    table = load_runs(root)
-    for name in table.columns[table.dtypes == object]:
-        if table[name].map(type, na_action='ignore').nunique() > 1 or table[name].map(lambda v: isinstance(v, (list, dict))).any():
-            table[name] = table[name].map(json.dumps, na_action='ignore') # a column of a file has one type
-    with atomic_path(Path(root)/'reports'/'runs.parquet') as tmp: table.to_parquet(tmp, index=False)
