@@ -278,7 +278,7 @@ def _runs(p):
     p.add_argument('--notebook', metavar='NAME', help='only runs of this experiment')
     p.add_argument('--state', choices=['finished', 'failed', 'incomplete'], help='only these')
     what = p.add_subparsers(dest='what', metavar='WHAT', parser_class=Parser)
-    for name, f in dict(compare=_runs_compare, explain=_runs_explain, pin=_runs_pin, unpin=_runs_unpin, remove=_runs_remove).items():
+    for name, f in dict(compare=_runs_compare, explain=_runs_explain, export=_runs_export, pin=_runs_pin, unpin=_runs_unpin, remove=_runs_remove).items():
         sub = what.add_parser(name, help=f.__doc__, description=f.__doc__)
         sub.add_argument('--json', action='store_true', default=argparse.SUPPRESS, help='print one JSON document instead of text')
         sub.set_defaults(run=f(sub))
@@ -331,6 +331,31 @@ def _runs_remove(p):
         from partvision.runs import remove_runs
         found = remove_runs(a.ids, a.force)
         _show(a, found, f"removed: {', '.join(found)}")
+    return run
+
+def _runs_export(p):
+    "Hand all finished runs to MLflow or DVC; what is there already is not written twice."
+    to = p.add_mutually_exclusive_group(required=True)
+    to.add_argument('--mlflow', metavar='FOLDER', help='store of files of MLflow (extra tracking)')
+    to.add_argument('--dvc', metavar='FOLDER', help='gets NOTEBOOK/ID/params.yaml and metrics.json')
+    def run(a):
+        from partvision.core import workspace
+        from partvision.tracking import export_dvc, export_mlflow
+        found = export_mlflow(workspace(), a.mlflow) if a.mlflow else export_dvc(workspace(), a.dvc)
+        hint = f'; to look at them: MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {a.mlflow}' if a.mlflow else ''
+        _show(a, found, f"{'new runs' if a.mlflow else 'runs'}: {len(found)} → {a.mlflow or a.dvc}{hint}")
+    return run
+
+@verb('reproduce', '{"id": "…", "notebook": "recipes", "same": false, "changed": [{"what": "version", "says": "torch was 2.15.0, is 2.16.0"}], "metrics": [{"name": "accuracy", "stored": 0.91, "now": 0.88, "same": false}, …], …}')
+def _reproduce(p):
+    "Compute a finished run again, elsewhere, and compare every metric; exit status 1 where one differs."
+    p.add_argument('id', metavar='RUN', help='its id, or a beginning that no other has; partvision runs lists them')
+    p.add_argument('--tolerance', type=float, default=.01, help='relative difference that floats may have (default .01); counts and texts must be the same')
+    def run(a):
+        from partvision.tracking import reproduce, reproduce_text
+        found = reproduce(a.id, None, a.tolerance)
+        _show(a, found, reproduce_text(found))
+        return int(not found['same'])
     return run
 
 @verb('site', '{"site": "_site/index.html"}')

@@ -10,7 +10,7 @@ __all__ = ['DICE', 'MAX_RUNS', 'tiny_workspace', 'read_batch', 'experiments', 'k
 import ast, contextlib, datetime, functools, hashlib, itertools, json, logging, math, os, re, shutil, sys, tempfile, time
 from pathlib import Path
 import pandas as pd, yaml
-from .core import PartvisionError, atomic_path, cache_dir, file_sha256, nearest, package_folder, progress, read_json, workspace, write_json
+from .core import PartvisionError, atomic_path, cache_dir, file_sha256, nearest, package_folder, progress, read_json, to_json, workspace, write_json
 from .catalog import catalog_hash, read_catalog
 
 # %% ../nbs/81_experiments.ipynb #cell-005
@@ -339,6 +339,13 @@ def _save_figures(figures, folder):
         saved.append(dict(file=f'{name}.png', title=_figure_title(fig)))
     return saved
 
+def _glue(metrics):
+    "Leave metrics in the executed notebook as scrapbook reads them: outputs that no front end shows."
+    from IPython.display import display
+    for name, value in json.loads(to_json(metrics)).items(): # NaN is null here as well
+        scrap = dict(name=name, data=value, encoder='json', version=1)
+        display({'application/scrapbook.scrap.json+json': scrap}, metadata=dict(scrapbook=dict(name=name, data=True, display=False)), raw=True)
+
 def record(
     verdict:str=None,   # what was found, in one sentence
     figures:dict=None,  # name → matplotlib figure, or None where there is nothing to show
@@ -352,6 +359,7 @@ def record(
         if (folder/'metrics.json').exists(): raise PartvisionError('record was called a second time; call it once, at the end of the notebook')
         write_json(folder/'run.json', dict(read_json(folder/'run.json'), verdict=verdict, figures=_save_figures(figures or {}, folder)))
         write_json(folder/'metrics.json', metrics)
+        _glue(metrics)
     if verdict: display(Markdown(f'**{verdict}**'))
     display(pd.Series(metrics, dtype=object, name='value').to_frame())
 
