@@ -118,9 +118,10 @@ def read_batch(
 def _notebook(path):
     "A notebook with its cells, read without nbformat: importing that takes longer than a batch with nothing to do."
     from types import SimpleNamespace
-    try: cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+    try:
+        cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+        return SimpleNamespace(cells=[SimpleNamespace(cell_type=c['cell_type'], source=''.join(c['source']), metadata=c.get('metadata', {})) for c in cells])
     except (OSError, ValueError, KeyError, TypeError) as e: raise PartvisionError(f'{Path(path).name} is not readable as a notebook; open it in Jupyter, mend it and save it') from e
-    return SimpleNamespace(cells=[SimpleNamespace(cell_type=c['cell_type'], source=''.join(c['source']), metadata=c.get('metadata', {})) for c in cells])
 
 # %% ../nbs/81_experiments.ipynb #cell-015
 def experiments(
@@ -620,7 +621,7 @@ def _follow(name, runs, root, submit):
 # %% ../nbs/81_experiments.ipynb #cell-056
 def _row(folder):
     "All that is known about one run, in one flat dictionary of what JSON can hold."
-    row = dict(id=folder.name, notebook=None, state='incomplete', error=None)
+    row = dict(id=folder.name, notebook=None, state='incomplete', error=None, started=None, seconds=None)
     try:
         info = _mapping(folder/'run.json', json.loads)
         row |= {k: info.get(k) for k in ('notebook', 'title', 'verdict', 'started', 'seconds', 'catalog')} | dict(pinned=(folder/'pinned').exists())
@@ -657,7 +658,8 @@ def _one_type(column):
     return column.map(json.dumps, na_action='ignore') if mixed else column
 
 def _store(file, known):
-    "Write the table of runs, with what is needed to bring it up to date."
+    "Write the table of runs, with what is needed to bring it up to date; none where there are no runs."
+    if not known: return file.unlink(missing_ok=True)
     table = pd.DataFrame([dict(row, stamp=stamp, row=json.dumps(row)) for stamp, row in known.values()]).sort_values(['started', 'id'], ignore_index=True)
     for name in table.columns[table.dtypes == object]: table[name] = _one_type(table[name])
     with atomic_path(file) as tmp: table.to_parquet(tmp, index=False)
@@ -667,8 +669,8 @@ def _up_to_date(root, store):
     runs, file = _runs_folder(root), Path(root)/'reports'/'runs.parquet'
     had, stamps = _remembered(file), _stamps(runs)
     known = {name: had[name] if had.get(name, ('',))[0] == stamp else (stamp, _row(runs/name)) for name, stamp in stamps.items()}
-    if store and known != had and known:
-        with contextlib.suppress(PartvisionError, OSError): _store(file, known) # where it cannot be written, it is only slower
+    if store and known != had:
+        with contextlib.suppress(ValueError, TypeError, OverflowError, OSError): _store(file, known) # where it cannot be written, it is only slower
     return [row for _, row in known.values()]
 
 def run_rows(

@@ -7,10 +7,10 @@ __all__ = ['list_runs', 'short_length', 'aligned', 'runs_text', 'find_id', 'comp
            'remove_runs', 'explain_run', 'explain_text']
 
 # %% ../nbs/81a_runs.ipynb #cell-002
-import contextlib, datetime, difflib, itertools, os, re, shutil
+import contextlib, datetime, difflib, itertools, json, os, re, shutil
 from pathlib import Path
-from .core import PartvisionError, read_json, workspace
-from .experiments import _claimed, _notebook, _results, _row, _runs_folder, experiments, identify, knobs, run_info, run_rows
+from .core import PartvisionError, workspace
+from .experiments import _claimed, _mapping, _notebook, _results, _row, _runs_folder, experiments, identify, knobs, run_info, run_rows
 
 # %% ../nbs/81a_runs.ipynb #cell-007
 def _under_way(root, ended):
@@ -166,7 +166,11 @@ def pin_runs(
 
 def _batches_of(root):
     "Id of a run → name of a batch that it belongs to."
-    return {id: file.stem for file in sorted((Path(root)/'reports'/'batches').glob('*.json')) for id in read_json(file).get('runs', [])}
+    found = {}
+    for file in sorted((Path(root)/'reports'/'batches').glob('*.json')):
+        try: found |= dict.fromkeys(_mapping(file, json.loads).get('runs') or [], file.stem)
+        except PartvisionError as e: raise PartvisionError(f'which runs reports/batches/{file.name} needs cannot be told, since it is damaged; remove that file, or say --force') from e
+    return found
 
 def _refuse_kept(found, batches):
     "Raise `PartvisionError` for runs that are wanted still."

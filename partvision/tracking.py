@@ -37,7 +37,7 @@ def _as_stored(id, root):
     "Notebook and parameters of a finished run, as the notebook that is here takes them."
     info, params = run_info(_runs_folder(root)/id), _named(_results(_runs_folder(root)/id), 'params')
     found = experiments(root)
-    if (name := info['notebook']) not in found: raise PartvisionError(f'run {id} cannot be repeated: there is no nbs/experiments/{name}.ipynb any more{nearest(name, found)}; restore it')
+    if (name := info.get('notebook')) not in found: raise PartvisionError(f'run {id} cannot be repeated: there is no nbs/experiments/{name}.ipynb any more{nearest(name, found)}; restore it')
     return dict(notebook=name, params={k: params.get(k, v) for k, v in knobs(found[name]).items()})
 
 def _version_changes(was):
@@ -151,7 +151,7 @@ def _finished(root):
     "Notebook → rows of its finished runs, oldest first."
     found = {}
     for row in sorted(run_rows(root), key=lambda r: (r.get('started') or '', r['id'])):
-        if row['state'] == 'finished': found.setdefault(row['notebook'], []).append(row)
+        if row['state'] == 'finished' and row['notebook']: found.setdefault(row['notebook'], []).append(row)
     return found
 
 def export_mlflow(

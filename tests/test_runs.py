@@ -114,6 +114,19 @@ def test_the_table_is_only_a_memory(root):
     assert load_runs(root).equals(whole)
 
 
+def test_whatever_lies_there_the_list_is_told(root):
+    runs = root/'reports'/'runs'
+    (folder(root, run_of(root))/'metrics.json').write_text('{"n": %d, "mean": [1]}' % 10**30) # no file of columns takes it
+    (runs/'notes.txt').touch()
+    (runs/'empty').mkdir()
+    (folder(root, run_of(root, sides=8))/'run.json').write_text('{"state": "finished"}')
+    assert {r['state'] for r in list_runs(root)} == {'finished', 'failed', 'incomplete'} and len(runs_text(list_runs(root)).splitlines()) == 4
+    for path in [p for p in runs.iterdir() if p.name not in ('empty', '.locks')]: shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert [r['error'] for r in list_runs(root)] == ['run.json is missing; start its batch again']
+    remove_runs(['empty'], root=root)
+    assert not list_runs(root) and not (root/'reports'/'runs.parquet').exists()
+
+
 def test_only_what_changed_is_read_again(root, monkeypatch):
     from partvision import experiments
     load_runs(root)
@@ -200,8 +213,8 @@ def test_a_run_under_way_is_not_removed(root):
 
 
 def test_a_damaged_batch_is_named(root):
-    (root/'reports'/'batches'/'night.json').write_text('{')
-    with pytest.raises(PartvisionError, match='night.json is not readable'): remove_runs([run_of(root)], root=root)
+    (root/'reports'/'batches'/'night.json').write_text('[]')
+    with pytest.raises(PartvisionError, match='night.json needs cannot be told'): remove_runs([run_of(root)], root=root)
 
 
 # --- why again

@@ -98,10 +98,11 @@ def spoil(root, what):
     if what == 'half': (folder/'run.json').unlink()
     if what == 'notebook': (root/'nbs'/'experiments'/'kinds.ipynb').unlink()
     if what == 'now fails': (root/'nbs'/'experiments'/'kinds.ipynb').write_text((root/'nbs'/'experiments'/'kinds.ipynb').read_text().replace('if wrong:', 'if True:'))
-    return folder_of(root, state='failed').name if what == 'failed' else 'zzz' if what == 'unknown' else folder.name
+    if what == 'bare': (folder/'run.json').write_text('{"state": "finished"}')
+    return folder.name if what in ('half', 'bare') else folder_of(root, state='failed').name if what == 'failed' else 'zzz' if what == 'unknown' else folder.name
 
 
-@pytest.mark.parametrize('what, says', [('metrics', 'is incomplete: metrics.json is damaged'), ('half', 'is incomplete: run.json is missing'), ('notebook', 'there is no nbs/experiments/kinds.ipynb any more'),
+@pytest.mark.parametrize('what, says', [('metrics', 'is incomplete: metrics.json is damaged'), ('half', 'is incomplete: run.json is missing'), ('bare', 'cannot be repeated'), ('notebook', 'there is no nbs/experiments/kinds.ipynb any more'),
     ('now fails', 'could not be repeated: nothing to record'), ('failed', 'failed, so there is nothing to compare with'), ('unknown', "there is no run 'zzz'")])
 def test_what_cannot_be_repeated_is_one_sentence(root, capsys, what, says):
     status, out, err = called(capsys, root, 'reproduce', spoil(root, what))
