@@ -272,6 +272,92 @@ def _run(p):
         return int(found['failed'] + found['skipped'] > 0)
     return run
 
+@verb('runs', '[{"id": "…", "notebook": "recipes", "state": "finished", "started": "…", "seconds": 61.2, "verdict": "…", "error": null, "pinned": false, "changed": {"seed": 1}}]')
+def _runs(p):
+    "List the runs of experiments, newest last; compare, pin and remove them, or ask why one would be computed again."
+    p.add_argument('--notebook', metavar='NAME', help='only runs of this experiment')
+    p.add_argument('--state', choices=['finished', 'failed', 'incomplete'], help='only these')
+    what = p.add_subparsers(dest='what', metavar='WHAT', parser_class=Parser)
+    for name, f in dict(compare=_runs_compare, explain=_runs_explain, export=_runs_export, pin=_runs_pin, unpin=_runs_unpin, remove=_runs_remove).items():
+        sub = what.add_parser(name, help=f.__doc__, description=f.__doc__)
+        sub.add_argument('--json', action='store_true', default=argparse.SUPPRESS, help='print one JSON document instead of text')
+        sub.set_defaults(run=f(sub))
+    def run(a):
+        from partvision.runs import list_runs, runs_text
+        found = list_runs(None, a.notebook, a.state)
+        _show(a, found, runs_text(found))
+    return run
+
+def _ids(p, nargs='+'):
+    "The argument ID."
+    p.add_argument('ids', metavar='ID', nargs=nargs, help='of a run, or a beginning that no other has; partvision runs lists them')
+
+def _runs_compare(p):
+    "What differs between runs: parameters, metrics, data, code, versions."
+    _ids(p)
+    def run(a):
+        from partvision.runs import compare_runs, compare_text
+        found = compare_runs(a.ids)
+        _show(a, found, compare_text(found))
+    return run
+
+def _runs_explain(p):
+    "Why runs would be computed again if their batch were started now."
+    _ids(p)
+    def run(a):
+        from partvision.runs import explain_run, explain_text
+        found = [explain_run(id) for id in a.ids]
+        _show(a, found, '\n'.join(map(explain_text, found)))
+    return run
+
+def _runs_pin(p, pinned=True):
+    "Mark runs as not to be removed."
+    _ids(p)
+    def run(a):
+        from partvision.runs import pin_runs
+        found = pin_runs(a.ids, pinned)
+        _show(a, found, f"{'pinned' if pinned else 'not pinned any more'}: {', '.join(found)}")
+    return run
+
+def _runs_unpin(p):
+    "Take that mark away."
+    return _runs_pin(p, False)
+
+def _runs_remove(p):
+    "Delete runs for good."
+    _ids(p)
+    p.add_argument('--force', action='store_true', help='also those that are pinned, or belong to a batch')
+    def run(a):
+        from partvision.runs import remove_runs
+        found = remove_runs(a.ids, a.force)
+        _show(a, found, f"removed: {', '.join(found)}")
+    return run
+
+def _runs_export(p):
+    "Hand all finished runs to MLflow or DVC; what is there already is not written twice."
+    to = p.add_mutually_exclusive_group(required=True)
+    to.add_argument('--mlflow', metavar='FOLDER', help='store of files of MLflow (extra tracking)')
+    to.add_argument('--dvc', metavar='FOLDER', help='gets NOTEBOOK/ID/params.yaml and metrics.json')
+    def run(a):
+        from partvision.core import workspace
+        from partvision.tracking import export_dvc, export_mlflow
+        found = export_mlflow(workspace(), a.mlflow) if a.mlflow else export_dvc(workspace(), a.dvc)
+        hint = f'; to look at them: MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {a.mlflow}' if a.mlflow else ''
+        _show(a, found, f"{'new runs' if a.mlflow else 'runs'}: {len(found)} → {a.mlflow or a.dvc}{hint}")
+    return run
+
+@verb('reproduce', '{"id": "…", "notebook": "recipes", "same": false, "changed": [{"what": "version", "says": "torch was 2.15.0, is 2.16.0"}], "metrics": [{"name": "accuracy", "stored": 0.91, "now": 0.88, "same": false}, …], …}')
+def _reproduce(p):
+    "Compute a finished run again, elsewhere, and compare every metric; exit status 1 where one differs."
+    p.add_argument('id', metavar='RUN', help='its id, or a beginning that no other has; partvision runs lists them')
+    p.add_argument('--tolerance', type=float, default=.01, help='relative difference that floats may have (default .01); counts and texts must be the same')
+    def run(a):
+        from partvision.tracking import reproduce, reproduce_text
+        found = reproduce(a.id, None, a.tolerance)
+        _show(a, found, reproduce_text(found))
+        return int(not found['same'])
+    return run
+
 @verb('site', '{"site": "_site/index.html"}')
 def _site(p):
     "Render the report site from all runs."

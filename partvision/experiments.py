@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['DICE', 'MAX_RUNS', 'tiny_workspace', 'read_batch', 'experiments', 'knobs', 'plan', 'module_hashes', 'identify',
-           'record', 'work_folder', 'results_folder', 'run_info', 'execute_run', 'run_batch', 'load_runs', 'write_runs']
+           'record', 'work_folder', 'results_folder', 'run_info', 'execute_run', 'run_batch', 'run_rows', 'load_runs']
 
 # %% ../nbs/81_experiments.ipynb #cell-002
 import ast, contextlib, datetime, functools, hashlib, itertools, json, logging, math, os, re, shutil, sys, tempfile, time
 from pathlib import Path
 import pandas as pd, yaml
-from .core import PartvisionError, atomic_path, cache_dir, file_sha256, nearest, package_folder, progress, read_json, workspace, write_json
+from .core import PartvisionError, atomic_path, cache_dir, file_sha256, nearest, package_folder, progress, read_json, to_json, workspace, write_json
 from .catalog import catalog_hash, read_catalog
 
 # %% ../nbs/81_experiments.ipynb #cell-005
@@ -131,6 +131,15 @@ def read_batch(
     with _naming(path): return dict(dict(name=path.stem, data={}, limits={}, stop=False), **_check_batch(_parse(_batch_text(path))))
 
 # %% ../nbs/81_experiments.ipynb #cell-014
+def _notebook(path):
+    "A notebook with its cells, read without nbformat: importing that takes longer than a batch with nothing to do."
+    from types import SimpleNamespace
+    try:
+        cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+        return SimpleNamespace(cells=[SimpleNamespace(cell_type=c['cell_type'], source=''.join(c['source']), metadata=c.get('metadata', {})) for c in cells])
+    except (OSError, ValueError, KeyError, TypeError) as e: raise PartvisionError(f'{Path(path).name} is not readable as a notebook; open it in Jupyter, mend it and save it') from e
+
+# %% ../nbs/81_experiments.ipynb #cell-015
 def experiments(
     root=None # the workspace; None = the one around the current folder
 )->dict: # name → path
@@ -154,15 +163,14 @@ def knobs(
     path # experiment notebook
 )->dict: # name → default, in order
     "The parameters that a notebook takes."
-    from nbformat import read
     path = Path(path)
-    cells = [c.source for c in read(path, 4).cells if 'parameters' in c.metadata.get('tags', [])]
+    cells = [c.source for c in _notebook(path).cells if 'parameters' in c.metadata.get('tags', [])]
     if not cells: raise PartvisionError(f'{path.name} has no cell tagged `parameters`; tag the one that holds its knobs')
     try: lines = ast.parse(cells[0]).body
     except SyntaxError as e: raise PartvisionError(f"{path.name}: line {e.lineno} of the cell tagged `parameters` is not Python: {e.msg}") from e
     return dict(_default(node, path.name) for node in lines)
 
-# %% ../nbs/81_experiments.ipynb #cell-018
+# %% ../nbs/81_experiments.ipynb #cell-019
 def _fit(
     name:str, # of the knob
     value,    # what was given
@@ -190,7 +198,7 @@ def _fit_all(
         except PartvisionError as e: raise PartvisionError(f'{_line(given, name)}{notebook}: {e}') from e
     return fitted
 
-# %% ../nbs/81_experiments.ipynb #cell-021
+# %% ../nbs/81_experiments.ipynb #cell-022
 MAX_RUNS = 10_000
 
 def _range(name, ends):
@@ -286,7 +294,7 @@ def plan(
         if len(runs) > MAX_RUNS: raise PartvisionError(f'the batch has {len(runs):,} runs; at most {MAX_RUNS:,} are run in one')
     return runs
 
-# %% ../nbs/81_experiments.ipynb #cell-025
+# %% ../nbs/81_experiments.ipynb #cell-026
 def _imports(tree, package):
     "Dotted names that a syntax tree imports; those that are no modules among them."
     for node in ast.walk(tree):
@@ -322,7 +330,7 @@ def _hash(obj):
     "16 hexadecimal digits that stand for plain values."
     return hashlib.sha256(json.dumps(obj, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-# %% ../nbs/81_experiments.ipynb #cell-027
+# %% ../nbs/81_experiments.ipynb #cell-028
 def _code(nb):
     "The code cells of a notebook, and the syntax tree of what is Python in them."
     cells = [c.source for c in nb.cells if c.cell_type == 'code']
@@ -341,14 +349,16 @@ def _fingerprint(path):
     return _hash([catalog_hash(catalog), decisions])
 
 def _data_hashes(params, root, fingerprint):
-    "For each parameter that names a file or folder, what that holds."
-    paths = {k: os.path.join(root, v) for k, v in params.items() if isinstance(v, str) and v and (k == 'catalog' or '/' in v)}
-    return {k: fingerprint(p) for k, p in paths.items() if k == 'catalog' or os.path.exists(p)}
+    "For each parameter that names a file or folder, what that holds; what a run of this workspace has made is known by the run."
+    found, texts = {}, {k: v for k, v in params.items() if isinstance(v, str) and v and (k == 'catalog' or '/' in v)}
+    for k, v in texts.items():
+        if made := re.fullmatch(r'reports/runs/([0-9a-f]{16}.*)', v): found[k] = f'run {made[1]}'
+        elif k == 'catalog' or os.path.exists(os.path.join(root, v)): found[k] = fingerprint(os.path.join(root, v))
+    return found
 
 def _described(name, root):
     "Title, question, code and used modules of an experiment."
-    from nbformat import read
-    nb = read(_experiment(name, root), 4)
+    nb = _notebook(_experiment(name, root))
     text = next((c.source for c in nb.cells if c.cell_type == 'markdown'), '')
     first = lambda pattern: next(iter(re.findall(pattern, text, re.M)), None)
     try: cells, tree = _code(nb)
@@ -356,14 +366,14 @@ def _described(name, root):
     return dict(title=first(r'^# +(.+)') or name, question=first(r'^> +(.+)'), code=_hash(cells), modules=module_hashes(tree, package_folder(root)))
 
 def _resolved(params, ids):
-    "Parameters with the folders of the runs that they name, and for each of those what the run is known by."
-    found, data = dict(params), {}
+    "Parameters with the folders of the runs that they name."
+    found = dict(params)
     for k, v in params.items():
         name, rest = _reference(v) if isinstance(v, str) else (None, v)
         if name is None: continue
         if len(ids[name]) > 1: raise PartvisionError(f'{k} is {v}, but {len(ids[name])} runs have the name {name}; only of a single one the folder can be named')
-        found[k], data[k] = f'reports/runs/{ids[name][0]}{rest}', f'run {ids[name][0]}{rest}'
-    return found, data
+        found[k] = f'reports/runs/{ids[name][0]}{rest}'
+    return found
 
 def identify(
     runs, # from `plan`
@@ -373,8 +383,8 @@ def identify(
     described, fingerprint, found, ids = functools.cache(lambda name: _described(name, root)), functools.cache(_fingerprint), {}, {}
     for run in runs:
         about = described(run['notebook'])
-        params, results = _resolved(run['params'], ids)
-        data = _data_hashes({k: v for k, v in params.items() if k not in results}, root, fingerprint) | results
+        params = _resolved(run['params'], ids)
+        data = _data_hashes(params, root, fingerprint)
         identity = dict(code=about['code'], params=_hash({k: v for k, v in params.items() if k not in data}), data=data, modules=about['modules'])
         id = _hash([run['notebook'], identity])
         ids.setdefault(run.get('name'), []).append(id)
@@ -382,7 +392,7 @@ def identify(
         found.setdefault(id, dict(run, id=id, params=params, title=about['title'], question=about['question'], identity=identity, after=set()))['after'] |= after - {id}
     return list(found.values())
 
-# %% ../nbs/81_experiments.ipynb #cell-033
+# %% ../nbs/81_experiments.ipynb #cell-034
 def _flat(metrics, prefix=''):
     "Nested dictionaries as one, names joined by dots; raises `PartvisionError` for what does not fit in a table."
     found = {}
@@ -406,6 +416,13 @@ def _save_figures(figures, folder):
         saved.append(dict(file=f'{name}.png', title=_figure_title(fig)))
     return saved
 
+def _glue(metrics):
+    "Leave metrics in the executed notebook as scrapbook reads them: outputs that no front end shows."
+    from IPython.display import display
+    for name, value in json.loads(to_json(metrics)).items(): # NaN is null here as well
+        scrap = dict(name=name, data=value, encoder='json', version=1)
+        display({'application/scrapbook.scrap.json+json': scrap}, metadata=dict(scrapbook=dict(name=name, data=True, display=False)), raw=True)
+
 def record(
     verdict:str=None,   # what was found, in one sentence
     figures:dict=None,  # name → matplotlib figure, or None where there is nothing to show
@@ -419,10 +436,11 @@ def record(
         if (folder/'metrics.json').exists(): raise PartvisionError('record was called a second time; call it once, at the end of the notebook')
         write_json(folder/'run.json', dict(read_json(folder/'run.json'), verdict=verdict, figures=_save_figures(figures or {}, folder)))
         write_json(folder/'metrics.json', metrics)
+        _glue(metrics)
     if verdict: display(Markdown(f'**{verdict}**'))
     display(pd.Series(metrics, dtype=object, name='value').to_frame())
 
-# %% ../nbs/81_experiments.ipynb #cell-037
+# %% ../nbs/81_experiments.ipynb #cell-038
 _by_hand = [] # temporary folders of notebooks that no batch runs; they go with the kernel
 
 def _folder_from(variable, name):
@@ -441,7 +459,7 @@ def results_folder()->Path:
     "A folder for files that other runs need: it stays with the run."
     return _folder_from('PARTVISION_RUN', 'results')
 
-# %% ../nbs/81_experiments.ipynb #cell-040
+# %% ../nbs/81_experiments.ipynb #cell-041
 def _runs_folder(root): return Path(root)/'reports'/'runs'
 
 def run_info(
@@ -487,7 +505,7 @@ def _run_notebook(run, root, folder, env, alive):
         except Exception as e: return (broken[0], False) if broken else (f'{type(e).__name__}: {e}', True)
     return None, False
 
-# %% ../nbs/81_experiments.ipynb #cell-042
+# %% ../nbs/81_experiments.ipynb #cell-043
 class _Own(list):
     "The kernels of one run, which are among those of the whole batch as well."
     def __init__(self, alive): super().__init__(); self.alive = alive
@@ -522,7 +540,7 @@ def _within(limits, kernels):
     try: yield broken
     finally: over.set()
 
-# %% ../nbs/81_experiments.ipynb #cell-044
+# %% ../nbs/81_experiments.ipynb #cell-045
 def _tidy(path):
     "Take banners, and tracebacks of errors that explain themselves, out of an executed notebook."
     import nbformat
@@ -568,7 +586,28 @@ def _attempts(run, root, folder, env, alive):
         if not again or 'stop' in alive: break
     return error, attempt + 1
 
-# %% ../nbs/81_experiments.ipynb #cell-046
+# %% ../nbs/81_experiments.ipynb #cell-047
+_READABLE = getattr(yaml, 'CSafeLoader', yaml.SafeLoader) # ten times as fast where PyYAML comes with libyaml
+
+def _mapping(path, parse):
+    "What a file of a run holds; raises `PartvisionError` where that is nothing that a row can be made of."
+    try: found = parse(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as e: raise PartvisionError(f'{path.name} is missing') from e
+    except (OSError, ValueError, yaml.YAMLError) as e: raise PartvisionError(f'{path.name} is damaged') from e
+    if not isinstance(found, dict): raise PartvisionError(f'{path.name} is damaged')
+    return found
+
+def _results(folder):
+    "The columns `params.…` and `metrics.…` of a run."
+    params, metrics = _mapping(folder/'params.yaml', lambda text: yaml.load(text, _READABLE)), _mapping(folder/'metrics.json', json.loads)
+    return {**{f'params.{k}': v for k, v in params.items()}, **{f'metrics.{k}': v for k, v in metrics.items()}}
+
+def _is_finished(folder):
+    "Whether a folder holds a run that is finished and can be read."
+    with contextlib.suppress(PartvisionError): return run_info(folder).get('state') == 'finished' and bool([_results(folder)])
+    return False
+
+# %% ../nbs/81_experiments.ipynb #cell-049
 @contextlib.contextmanager
 def _claimed(runs, id, patience=0):
     "Whether the run `id` is ours to do now: False while another batch has it, after waiting `patience` seconds."
@@ -586,7 +625,7 @@ def _settle(runs, id):
     tmp, final = runs/f'.{id}', runs/id
     if run_info(tmp).get('state') == 'finished': _publish(runs, id)
     shutil.rmtree(tmp, ignore_errors=True)
-    return run_info(final).get('state') == 'finished'
+    return _is_finished(final)
 
 def _publish(runs, id):
     "Give a run that has ended its final name."
@@ -612,7 +651,7 @@ def execute_run(
         if (info := run_info(runs/id))['state'] == 'finished': shutil.rmtree(runs/'.work'/id, ignore_errors=True)
         return dict(info, reused=False)
 
-# %% ../nbs/81_experiments.ipynb #cell-052
+# %% ../nbs/81_experiments.ipynb #cell-055
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 def _thread_limits(jobs):
@@ -649,7 +688,7 @@ def _cluster(address):
     except (OSError, ValueError) as e: raise PartvisionError(f'no Dask scheduler answers at {address}; start one with: dask scheduler') from e
     with client, client.get_executor() as pool: yield lambda run, root, patience=0: pool.submit(experiments.execute_run, run, str(root), None, None, patience)
 
-# %% ../nbs/81_experiments.ipynb #cell-054
+# %% ../nbs/81_experiments.ipynb #cell-057
 def _outcome(run, future):
     "The result of a run; an executor's own failure becomes the run's."
     try: return future.result()
@@ -666,7 +705,9 @@ def _hopeless(waiting, lost, stopped):
 def _ended(runs, root, submit, stop=False):
     "Yield each run with its outcome as it ends; those that come after others are started when these have finished."
     from concurrent.futures import FIRST_COMPLETED, wait
-    waiting, pending, done, lost = list(runs), {}, set(), set()
+    finished = {row['id']: dict(row, reused=True) for row in run_rows(root) if row['state'] == 'finished'}
+    yield from ((run, finished[run['id']]) for run in runs if run['id'] in finished)
+    waiting, pending, done, lost = [r for r in runs if r['id'] not in finished], {}, {r['id'] for r in runs} & finished.keys(), set()
     while waiting or pending:
         while hopeless := list(_hopeless(waiting, lost, stop and lost)):
             for run, why in hopeless: waiting.remove(run); lost.add(run['id']); yield run, _skipped(run, why)
@@ -701,7 +742,7 @@ def _report(run, result, varying):
     seconds = '' if result['seconds'] is None else f"{result['seconds']:.1f} s"
     return '  '.join(filter(None, [f'{state:8}', run['notebook'], params, seconds, result['error'] or result['verdict']]))
 
-# %% ../nbs/81_experiments.ipynb #cell-056
+# %% ../nbs/81_experiments.ipynb #cell-059
 def run_batch(
     batch,              # YAML file, or the same as a dictionary
     jobs:int=1,         # notebooks at a time
@@ -717,7 +758,7 @@ def run_batch(
     _sweep(root)
     write_json(root/'reports'/'batches'/f'{name}.json', dict(name=name, created=_now(), runs=[r['id'] for r in runs]))
     with _cluster(scheduler) if scheduler else _local(min(jobs, len(runs))) as submit: ended = _follow(name, runs, root, submit, described['stop'])
-    write_runs(root)
+    if any(e['state'] != 'reused' for e in ended): run_rows(root)
     counts = {state: sum(e['state'] == state for e in ended) for state in ('finished', 'reused', 'failed', 'skipped')}
     summary = dict(name=name, seconds=round(time.monotonic() - began, 1), **counts, runs=ended)
     print(f"{name}: {', '.join(f'{n} {state}' for state, n in counts.items() if n or state != 'skipped')} in {summary['seconds']} s", file=sys.stderr)
@@ -730,34 +771,78 @@ def _follow(name, runs, root, submit, stop=False):
     from tqdm import tqdm
     varying, ended = _varying(runs), {}
     for run, result in progress(_ended(runs, root, submit, stop), name, total=len(runs)):
-        tqdm.write(_report(run, result, varying), file=sys.stderr)
+        if not result['reused']: tqdm.write(_report(run, result, varying), file=sys.stderr)
         ended[run['id']] = dict(id=run['id'], notebook=run['notebook'], state='reused' if result['reused'] else result['state'],
                                 verdict=result['verdict'], error=result['error'])
     return [ended[run['id']] for run in runs]
 
-# %% ../nbs/81_experiments.ipynb #cell-058
+# %% ../nbs/81_experiments.ipynb #cell-061
 def _row(folder):
-    "All that is known about one run, in one flat dictionary."
-    info = run_info(folder)
-    with contextlib.suppress(PartvisionError, OSError, yaml.YAMLError):
-        about = {k: info.get(k) for k in ('id', 'notebook', 'title', 'state', 'verdict', 'error', 'started', 'seconds', 'catalog')}
-        params, metrics = yaml.safe_load((folder/'params.yaml').read_text(encoding='utf-8')), read_json(folder/'metrics.json')
-        return {**about, **{f'params.{k}': v for k, v in params.items()}, **{f'metrics.{k}': v for k, v in metrics.items()}}
+    "All that is known about one run, in one flat dictionary of what JSON can hold."
+    row = dict(id=folder.name, notebook=None, state='incomplete', error=None, started=None, seconds=None)
+    try:
+        info = _mapping(folder/'run.json', json.loads)
+        row |= {k: info.get(k) for k in ('notebook', 'title', 'verdict', 'started', 'seconds', 'catalog')} | dict(pinned=(folder/'pinned').exists())
+        row |= _results(folder)
+        if info.get('state') not in ('finished', 'failed'): raise PartvisionError('run.json does not say how it ended')
+        row.update(state=info['state'], error=info.get('error'))
+    except PartvisionError as e: row['error'] = f'{e}; start its batch again'
+    return json.loads(json.dumps(row, default=str))
+
+# %% ../nbs/81_experiments.ipynb #cell-063
+def _written(path):
+    "When a file or folder was last written, in nanoseconds; 0 where there is none."
+    try: return os.stat(path).st_mtime_ns
+    except OSError: return 0
+
+def _stamps(runs):
+    "Name → what tells that a run's folder is as it was; folders under way, which begin with a dot, are left out."
+    try: entries = [e for e in os.scandir(runs) if e.name[0] != '.' and e.is_dir()]
+    except (FileNotFoundError, NotADirectoryError): return {}
+    files = ('', '/run.json', '/params.yaml', '/metrics.json')
+    return {e.name: ' '.join(str(_written(e.path + f)) for f in files) for e in entries}
+
+def _remembered(file):
+    "Name → stamp and row of the runs in the stored table; empty where it cannot be used."
+    import pyarrow as pa, pyarrow.parquet as pq
+    try:
+        table = pq.ParquetFile(file).read(columns=['id', 'stamp', 'row']).to_pydict()
+        return {id: (stamp, json.loads(row)) for id, stamp, row in zip(table['id'], table['stamp'], table['row'])}
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException): return {}
+
+def _one_type(column):
+    "A column as a file takes it: texts in JSON where its values are of several kinds."
+    mixed = column.map(type, na_action='ignore').nunique() > 1 or column.map(lambda v: isinstance(v, (list, dict))).any()
+    return column.map(json.dumps, na_action='ignore') if mixed else column
+
+def _store(file, known):
+    "Write the table of runs, with what is needed to bring it up to date; none where there are no runs."
+    if not known: return file.unlink(missing_ok=True)
+    table = pd.DataFrame([dict(row, stamp=stamp, row=json.dumps(row)) for stamp, row in known.values()]).sort_values(['started', 'id'], ignore_index=True)
+    for name in table.columns[table.dtypes == object]: table[name] = _one_type(table[name])
+    with atomic_path(file) as tmp: table.to_parquet(tmp, index=False)
+
+def _up_to_date(root, store):
+    "The rows of all runs; what changed is read, and kept for the next time if `store`."
+    runs, file = _runs_folder(root), Path(root)/'reports'/'runs.parquet'
+    had, stamps = _remembered(file), _stamps(runs)
+    known = {name: had[name] if had.get(name, ('',))[0] == stamp else (stamp, _row(runs/name)) for name, stamp in stamps.items()}
+    if store and known != had:
+        with contextlib.suppress(ValueError, TypeError, OverflowError, OSError): _store(file, known) # where it cannot be written, it is only slower
+    return [row for _, row in known.values()]
+
+def run_rows(
+    root # the workspace
+)->list: # dictionaries: id, notebook, state (finished, failed, incomplete), error, …, params.…, metrics.…
+    "What is known about every run, in no particular order; brings reports/runs.parquet up to date."
+    if not _runs_folder(root).is_dir(): return []
+    try:
+        with _claimed(_runs_folder(root), 'table', 30) as ours: return _up_to_date(root, ours)
+    except OSError: return _up_to_date(root, False) # nobody may write here
 
 def load_runs(
     root=None # the workspace; None = the one around the current folder
 )->pd.DataFrame: # one row per run, oldest first
-    "All runs of a workspace, finished and failed."
-    folders = (p.parent for p in _runs_folder(root or workspace()).glob('[!.]*/run.json'))
-    found = pd.DataFrame([row for row in map(_row, folders) if row], columns=None)
+    "All runs of a workspace that have ended, finished and failed."
+    found = pd.DataFrame([row for row in run_rows(Path(root or workspace())) if row['state'] != 'incomplete'])
     return found.sort_values(['started', 'id'], ignore_index=True) if len(found) else pd.DataFrame(columns=['id', 'notebook', 'state', 'started'])
-
-def write_runs(
-    root # the workspace
-):
-    "Store the table of all runs in reports/runs.parquet."
-    table = load_runs(root)
-    for name in table.columns[table.dtypes == object]:
-        if table[name].map(type, na_action='ignore').nunique() > 1 or table[name].map(lambda v: isinstance(v, (list, dict))).any():
-            table[name] = table[name].map(json.dumps, na_action='ignore') # a column of a file has one type
-    with atomic_path(Path(root)/'reports'/'runs.parquet') as tmp: table.to_parquet(tmp, index=False)

@@ -35,7 +35,7 @@ def photos(tmp_path_factory):
 def test_help_lists_every_verb_and_no_other():
     out = partvision('--help').stdout
     assert {v for v in VERBS if re.search(rf'^    {v}\b', out, re.M)} == set(VERBS)
-    assert set(VERBS) == {'ingest', 'quality', 'audit', 'synth', 'train', 'pretrain', 'evaluate', 'predict', 'read', 'run', 'site', 'demo'}
+    assert set(VERBS) == {'ingest', 'quality', 'audit', 'synth', 'train', 'pretrain', 'evaluate', 'predict', 'read', 'run', 'runs', 'reproduce', 'site', 'demo'}
 
 
 @pytest.mark.parametrize('verb', VERBS)
