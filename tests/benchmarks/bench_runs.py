@@ -4,6 +4,7 @@ One run is computed, the others are written as a batch would have left them. Eac
 """
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,13 +43,19 @@ def seconds(root, *args):
     return time.perf_counter() - began, done.stdout
 
 
+def processor():
+    "Seconds of processor time that finished child processes have used."
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+
 if __name__ == '__main__':
     with tempfile.TemporaryDirectory() as d:
         fill(Path(d))
         anew, listed = seconds(d, 'runs')
         if len(listed.splitlines()) != N: sys.exit(f'of {N} runs {len(listed.splitlines())} are listed')
         for name, args, limit in ((f'partvision runs with {N:,} runs', ['runs'], 1), (f'a batch of {N:,} runs with nothing to do', ['run', 'many.yml'], 2)):
+            before = processor()
             times = [seconds(d, *args)[0] for _ in range(RUNS)]
-            took = statistics.median(times)
+            took, cpu = statistics.median(times), (processor() - before)/RUNS
             record(name, f'{took:.2f} s', f'at most {limit} s', took <= limit,
-                   f'median of {RUNS} fresh processes, longest {max(times):.2f} s; the table of runs made anew from the folders took {anew:.1f} s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores')
+                   f'median of {RUNS} fresh processes, longest {max(times):.2f} s, {cpu:.2f} s of processor time; the table of runs made anew from the folders took {anew:.1f} s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores')
