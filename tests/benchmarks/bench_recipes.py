@@ -143,7 +143,7 @@ def calibration(recipe, tta):
 
 def stock_fastai(catalog, seconds, backbone='efficientnet_lite0', size=192):
     "Which test pictures stock fastai answers rightly, after as many epochs over train and valid as fit into the time; the epochs, and the seconds."
-    from fastai.vision.all import ImageDataLoaders, Resize, accuracy, vision_learner
+    from fastai.vision.all import ImageDataLoaders, Normalize, Resize, accuracy, vision_learner
     from partvision.catalog import image_paths
     from partvision.core import keep_memory
     from partvision.features import load_backbone
@@ -151,9 +151,10 @@ def stock_fastai(catalog, seconds, backbone='efficientnet_lite0', size=192):
     table = pd.DataFrame(dict(path=[str(p) for p in image_paths(catalog)], label=catalog.label, split=catalog.split))
     learn, test = table[table.split != 'test'], table[table.split == 'test']
     rows = pd.concat([learn.assign(valid=False), learn[learn.split == 'valid'].assign(valid=True)]).reset_index(drop=True) # as ours, it may learn from both; nothing is chosen by the second
-    dls = ImageDataLoaders.from_df(rows, path='/', fn_col='path', label_col='label', valid_col='valid', item_tfms=Resize(size), bs=32)
-    learner = vision_learner(dls, backbone, pretrained=False, metrics=accuracy)
-    learner.model[0].model.load_state_dict(load_backbone(backbone).net.state_dict())
+    body = load_backbone(backbone)
+    dls = ImageDataLoaders.from_df(rows, path='/', fn_col='path', label_col='label', valid_col='valid', item_tfms=Resize(size), bs=32, batch_tfms=Normalize.from_stats(body.mean, body.std, cuda=False))
+    learner = vision_learner(dls, backbone, pretrained=False, metrics=accuracy) # fastai would fetch the weights, and with them normalise as is done above
+    learner.model[0].model.load_state_dict(body.net.state_dict())
     started = time.perf_counter()
     with learner.no_bar(), learner.no_logging():
         learner.freeze()
