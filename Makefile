@@ -55,7 +55,7 @@ env:
 		| { grep --line-buffered -oE '^ +Downloading \S+ \([0-9]{3,}[.0-9]* [MG]B\)|^Installing collected packages' || true; } || \
 		{ grep -E '^ERROR: ' "$(VENV)/install.log" | cut -c -300 | tail -n 3 >&2; \
 		echo "The packages were not installed; with a network and 10 GB free, the same command goes on." >&2; exit 1; }; \
-	$(PY) -m jupyter kernelspec install --sys-prefix --replace --log-level=ERROR partvision/jupyter/kernels/partvision-warm || exit 1; \
+	$(PY) -m jupyter kernelspec install --sys-prefix --log-level=ERROR partvision/jupyter/kernels/partvision-warm || exit 1; \
 	echo "$$want" > "$(VENV)/partvision.stamp"
 
 tesseract:

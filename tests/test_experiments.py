@@ -256,3 +256,48 @@ def test_the_experiments_of_this_workspace_answer_from_their_defaults(tmp_path):
     table = load_runs(tmp_path)
     assert table[['verdict', 'metrics.data', 'metrics.split', 'metrics.n', 'metrics.pictures']].notna().all(axis=None)
     assert set(table['metrics.pictures']) == {'generated'}
+
+
+def cell(*lines): return '\n'.join(lines)
+
+
+def test_what_one_run_makes_the_next_one_uses(root):
+    tiny_workspace(root, 'make', ['# Make', 'word = "nut"', cell('from partvision.experiments import record, results_folder', '(results_folder()/"word.txt").write_text(word)', 'record(made=word)')])
+    tiny_workspace(root, 'use', ['# Use', 'source = ""', cell('from pathlib import Path', 'from partvision.experiments import record', 'record(read=Path(source).read_text())')])
+    batch = dict(name='chain', runs=[dict(notebook='use', params=dict(source='$first/results/word.txt')), dict(notebook='make', name='first')])
+    assert run_batch(batch, jobs=2, root=root)['finished'] == 2
+    assert set(load_runs(root)['metrics.read'].dropna()) == {'nut'}
+    assert run_batch(batch, root=root)['reused'] == 2
+    batch['runs'][1]['params'] = dict(word='bolt')
+    assert run_batch(batch, root=root)['finished'] == 2 # another first run is another second one
+    assert set(load_runs(root)['metrics.read'].dropna()) == {'nut', 'bolt'}
+
+
+def test_a_run_that_was_killed_finds_its_work_again(root):
+    steps = cell('import time', 'from partvision.experiments import record, work_folder', 'work = work_folder()', 'had = len(list(work.iterdir()))',
+                 'for k in range(had, 4): (work/str(k)).touch(); time.sleep(wait if k == 1 else 0)', 'record(had=had)')
+    tiny_workspace(root, 'steps', ['# Steps', 'wait = 60', steps])
+    batch = dict(name='steps', runs=[dict(notebook='steps')])
+    process = start(root, batch, 1)
+    until(lambda: list((root/'reports/runs/.work').glob('*/work/1')), 60)
+    process.kill()
+    process.communicate()
+    assert run_batch(batch, root=root)['finished'] == 1 # from the third step on: it does not wait again
+    assert load_runs(root)['metrics.had'].tolist() == [2] and not list((root/'reports/runs/.work').glob('*/*'))
+
+
+def test_a_kernel_that_dies_is_tried_again_and_a_fault_of_the_input_is_not(root):
+    once = cell('import os, signal', 'from partvision.core import PartvisionError', 'from partvision.experiments import record, work_folder', 'tries = work_folder()/"tries"', 'tries.open("a").write("x")',
+                'if fault: raise PartvisionError(f"tried {len(tries.read_text())} times")', 'if len(tries.read_text()) < 2: os.kill(os.getpid(), signal.SIGKILL)', 'record(tries=len(tries.read_text()))')
+    tiny_workspace(root, 'once', ['# Once', 'fault = False', once])
+    summary = run_batch(dict(name='once', limits=dict(retries=3), runs=[dict(notebook='once', grid=dict(fault=[False, True]))]), jobs=2, root=root)
+    assert [(r['state'], r['error']) for r in summary['runs']] == [('finished', None), ('failed', 'tried 1 times')]
+    assert load_runs(root)['metrics.tries'].dropna().tolist() == [2]
+
+
+def test_a_batch_that_is_to_stop_starts_nothing_after_a_failure(root):
+    tiny_workspace(root, 'fail', ['# Fail', 'n = 0', 'raise ValueError("no")'])
+    runs = [dict(notebook='fail'), *nap(6)['runs']]
+    summary = run_batch(dict(name='stop', stop=True, runs=runs), root=root)
+    assert (summary['failed'], summary['skipped'] + summary['finished']) == (1, 6) and summary['skipped'] >= 5
+    assert run_batch(dict(name='go on', runs=runs), root=root)['finished'] >= 5
