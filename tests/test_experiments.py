@@ -8,7 +8,7 @@ import pytest
 
 import partvision
 from partvision.core import PartvisionError
-from partvision.experiments import experiments, identify, load_runs, plan, run_batch, tiny_workspace
+from partvision.experiments import batch_schema, experiments, identify, load_runs, plan, run_batch, tiny_workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -193,8 +193,15 @@ def test_interrupting_stops_the_kernels_and_marks_nothing_as_failed(root):
     assert process.returncode != 0 and not alive(kernels) and not len(load_runs(root))
 
 
+def test_the_schema_beside_the_batches_is_that_of_the_code():
+    assert json.loads((ROOT/'nbs/experiments/batches/schema.json').read_text()) == batch_schema(), 'write it anew: json.dumps(batch_schema(), indent=1)'
+
+
 @pytest.mark.parametrize('file', sorted((ROOT/'nbs/experiments/batches').glob('*.yml')), ids=lambda f: f.stem)
 def test_batches_that_ship_can_be_planned(file):
+    import yaml
+    from jsonschema import validate
+    validate(yaml.safe_load(file.read_text()), batch_schema())
     runs = plan(file, ROOT, dict(catalog='data/mine'))
     recipes = {'recipes', 'robustness', 'self_supervised', 'imbalance', 'few_photos', 'fine_grained', 'multi_label'}
     photos = {'train', 'data_audit', 'label_audit', 'label_noise', 'multi_view'}

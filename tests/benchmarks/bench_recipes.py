@@ -141,6 +141,18 @@ def calibration(recipe, tta):
            f"debiased, bins of equal mass; {len(y)} photos of {len(members)} groups, each judged by a model that saw nothing of its group, {FOLDS} folds, labels as given; accuracy {(probs.argmax(1) == y).mean():.3f}; {info['architecture']}, {info['preprocessing']['size']} px")
 
 
+def seconds_an_epoch(learner, n=6):
+    "How long an epoch of full training will take, from some steps of a copy."
+    import copy
+    import torch
+    model, loss, dls = copy.deepcopy(learner.model).train(), learner.loss_func, learner.dls
+    for p in model.parameters(): p.requires_grad_(True)
+    opt, times = torch.optim.SGD(model.parameters(), 1e-5), [time.perf_counter()]
+    for (x, y), _ in zip(dls.train, range(n + 2)):
+        opt.zero_grad(); loss(model(x), y).backward(); opt.step(); times.append(time.perf_counter())
+    return (times[-1] - times[2])/n*(len(dls.train) + len(dls.valid)/3) # the first steps are slow; validation goes forward only
+
+
 def stock_fastai(catalog, seconds, backbone='efficientnet_lite0', size=192):
     "Which test pictures stock fastai answers rightly, after as many epochs over train and valid as fit into the time; the epochs, and the seconds."
     from fastai.vision.all import ImageDataLoaders, Normalize, Resize, accuracy, vision_learner
@@ -161,7 +173,8 @@ def stock_fastai(catalog, seconds, backbone='efficientnet_lite0', size=192):
         learner.fit_one_cycle(1, slice(2e-3), pct_start=.99) # what fine_tune does, taken apart to know the time
         learner.unfreeze()
         frozen = time.perf_counter() - started
-        epochs = max(1, round((seconds - frozen)/(2.6*frozen)))
+        epochs = max(1, round((seconds - frozen)/seconds_an_epoch(learner)))
+        started = time.perf_counter() - frozen
         learner.fit_one_cycle(epochs, slice(1e-5, 1e-3), pct_start=.3, div=5.)
         took = time.perf_counter() - started
         probs = learner.get_preds(dl=dls.test_dl(test.path.tolist()))[0].numpy()
