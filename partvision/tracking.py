@@ -47,10 +47,11 @@ def _version_changes(was):
 
 def _again(id, run, root):
     "The metrics of a run computed anew, in a folder that is gone afterwards."
-    with tempfile.TemporaryDirectory(prefix='partvision-again-') as folder:
-        _execute(run, root, Path(folder), _thread_limits(1), [])
+    with tempfile.TemporaryDirectory(prefix='partvision-again-') as aside:
+        (folder := Path(aside)/'run').mkdir() # what is under way lies beside it
+        _execute(run, root, folder, _thread_limits(1), [])
         if error := run_info(folder).get('error'): raise PartvisionError(f'run {id} could not be repeated: {error}')
-        return _named(_results(Path(folder)), 'metrics')
+        return _named(_results(folder), 'metrics')
 
 def reproduce(
     run:str,              # beginning of an id
