@@ -234,7 +234,7 @@ def speed(recipe, tta):
             n, started = 0, time.perf_counter()
             for x, y in batches: opt.zero_grad(); loss(model(x.to(memory_format=torch.channels_last)), y).backward(); opt.step(); n += len(x)
             return n/(time.perf_counter() - started)
-        def some(n=12): return (b for b, _ in zip(dls.train, range(n)))
+        def some(n=12): return (tuple(t.as_subclass(torch.Tensor) for t in b) for b, _ in zip(dls.train, range(n)))
         held = [*some(2)]*6
         steps(held[:2])
         rates = [(steps(some()), steps(held)) for _ in range(3)]
