@@ -7,7 +7,7 @@ __all__ = ['IMPORTED', 'IDLE', 'nursery_folder', 'Nursery', 'main', 'Forked', 'f
            'WarmKernel']
 
 # %% ../nbs/80c_kernels.ipynb #cell-002
-import atexit, contextlib, gc, hashlib, importlib, json, os, queue, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+import atexit, contextlib, gc, hashlib, importlib, json, os, queue, selectors, shutil, signal, socket, subprocess, sys, tempfile, threading, time, traceback
 from pathlib import Path
 from jupyter_client import AsyncKernelClient, AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
@@ -116,7 +116,7 @@ class Nursery:
         with contextlib.suppress(BlockingIOError): bell.recv(4096)
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                owner = self.owners.pop(ended[0])
+                if not (owner := self.owners.pop(ended[0], None)): continue # nobody's kernel
                 with contextlib.suppress(KeyError): self.events.unregister(owner)
                 with contextlib.suppress(OSError): _send(owner, dict(exit=os.waitstatus_to_exitcode(ended[1])))
                 owner.close()
@@ -149,14 +149,20 @@ def _grow_up(wish, nursery):
     for stream, f in enumerate(wish['files']): os.dup2(f, stream); os.close(f)
     os.chdir(wish['cwd'])
     os.environ.clear(); os.environ.update(wish['env'])
-    sys.path[:] = [p for p in sys.path if p not in ('', wish['home'])] # the kernel puts its own folder there
+    sys.path[:] = [p for p in sys.path if p] # the kernel puts its own folder there
     _limit_threads(wish['env'])
     _new_chance()
-    try: _kernel([*wish['argv'], '--IPKernelApp.parent_handle=1']) # it is the nursery that watches over it
-    finally:
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        os._exit(0) # libraries in C would wait for threads that stayed in the nursery
+    _kernel([*wish['argv'], '--IPKernelApp.parent_handle=1']) # it is the nursery that watches over it
+
+def _live(wish, nursery):
+    "From the fork to the end of a kernel."
+    failed = 0
+    try: _grow_up(wish, nursery)
+    except SystemExit as e: failed = int(bool(e.code))
+    except BaseException: failed = 1; traceback.print_exc()
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    os._exit(failed) # libraries in C would wait for threads that stayed in the nursery
 
 def _kernel(argv):
     "Be a kernel."
@@ -185,7 +191,7 @@ def _nursery(folder, idle=IDLE):
     nursery = None if why else Nursery(folder, float(idle))
     os.write(tell, (why or 'ready').encode()); os.close(tell)
     own = os.getpid()
-    if nursery and (wish := nursery.serve()): return _grow_up(wish, own)
+    if nursery and (wish := nursery.serve()): _live(wish, own)
     shutil.rmtree(folder, ignore_errors=True)
 
 def main():
@@ -266,7 +272,7 @@ def fork_kernel(
             _begin(folder, package, env)
             owner = _call(folder)
     if not owner: raise PartvisionError('the process to fork from ended at once')
-    with open(os.devnull) as nothing: _send(owner, dict(argv=list(argv), cwd=str(cwd), env=dict(env), home=str(package.parent)), [nothing.fileno(), 1, 2])
+    with open(os.devnull) as nothing: _send(owner, dict(argv=list(argv), cwd=str(cwd), env=dict(env)), [nothing.fileno(), 1, 2])
     said, _ = _receive(owner)
     if not said: raise PartvisionError('the process to fork from hung up')
     return Forked(owner, said['pid'])

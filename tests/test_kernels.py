@@ -146,3 +146,10 @@ def test_where_nothing_can_be_forked_the_kernel_starts_cold_and_says_why(tmp_pat
         return found, km
     assert asyncio.run(ask())[0] == '2\n'
     assert 'the kernel starts cold' in caplog.text and 'is open to others' in caplog.text
+
+
+def test_a_kernel_that_cannot_begin_says_so_and_ends(tmp_path, capfd):
+    kernel = fork_kernel(['-f', str(tmp_path/'none.json')], tmp_path/'gone', os.environ)
+    assert kernel.wait(20) == 1
+    until(lambda: gone(kernel.pid))
+    assert 'FileNotFoundError' in capfd.readouterr().err
